@@ -1,0 +1,1 @@
+"""Architectures, data, weights and training: knows neither HTTP nor queues."""
