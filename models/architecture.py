@@ -1,0 +1,101 @@
+"""What every architecture declares about itself, without a framework."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from models.errors import InvalidInput
+from models.signature import Signature, Task
+
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One canonical tensor: torch's `state_dict` name and layout, and how it starts.
+
+    A `statistic` (BatchNorm's running values) takes no gradient. `dtype` is float32 but for counters.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    draw: Draw
+    kind: Literal["parameter", "statistic"] = "parameter"
+    dtype: type[np.generic] = np.float32
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+class Spec(BaseModel):
+    """An architecture with its options. Subclasses add `architecture: Literal[...]` and typed options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: ClassVar[str]
+    tasks: ClassVar[tuple[Task, ...]]
+
+    def check(self, signature: Signature) -> None:
+        """Raise InvalidInput if this network cannot take the signature's input or task."""
+        if signature.task not in self.tasks:
+            raise InvalidInput(
+                f"{self.name!r} does not do {signature.task}; it does {', '.join(self.tasks)}."
+                " Choose another architecture (GET /architectures lists them) or another dataset.",
+                pointer="/model/architecture",
+                code="task_mismatch",
+            )
+
+    def tensors(self, signature: Signature) -> Iterator[Tensor]:
+        """Every tensor of the network's `state_dict`, in its order."""
+        raise NotImplementedError
+
+    def training_defaults(self, signature: Signature) -> dict[str, Any]:
+        """What a practitioner would start from: fields of `TrainingSpec`, in its JSON form."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self, "architecture"))  # noqa: B009 - every subclass declares it
+
+    @property
+    def package(self) -> str:
+        """The package that holds the twins, e.g. `models.resnet`."""
+        return type(self).__module__.rpartition(".")[0]
+
+
+def constant(value: float) -> Draw:
+    return lambda generator, shape: np.full(shape, value)
+
+
+def uniform(bound: float) -> Draw:
+    return lambda generator, shape: generator.uniform(-bound, bound, shape)
+
+
+def normal(deviation: float) -> Draw:
+    return lambda generator, shape: generator.normal(0.0, deviation, shape)
+
+
+def linear(name: str, inputs: int, outputs: int) -> Iterator[Tensor]:
+    """A fully connected layer as torch starts it: U(-1/sqrt(inputs), 1/sqrt(inputs))."""
+    draw = uniform(1 / sqrt(inputs))
+    yield Tensor(f"{name}.weight", (outputs, inputs), draw)
+    yield Tensor(f"{name}.bias", (outputs,), draw)
+
+
+def convolution(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[Tensor]:
+    """A convolution without bias, started as in He et al. 2015 (arXiv 1502.01852), fan-out, gain for ReLU."""
+    draw = normal(sqrt(2 / (outputs * kernel * kernel)))
+    yield Tensor(f"{name}.weight", (outputs, inputs, kernel, kernel), draw)
+
+
+def batch_norm(name: str, channels: int) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (channels,), constant(1))
+    yield Tensor(f"{name}.bias", (channels,), constant(0))
+    yield Tensor(f"{name}.running_mean", (channels,), constant(0), "statistic")
+    yield Tensor(f"{name}.running_var", (channels,), constant(1), "statistic")
+    yield Tensor(f"{name}.num_batches_tracked", (), constant(0), "statistic", np.int64)
