@@ -1,0 +1,57 @@
+# Works on a fresh machine that has Python 3.11 or newer and make; everything else goes into .venv.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup check test demo up bench lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --custom-compile-command 'make lock'
+
+help: ## show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## install everything into .venv, as pinned in requirements-dev.lock
+
+check: $(SETUP) ## formatting, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(SETUP) ## run every test
+	$(BIN)/pytest
+
+demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either
+	@$(BIN)/tandem demo
+
+up: $(SETUP) ## serve on http://127.0.0.1:8000 until Ctrl-C
+	@$(BIN)/tandem up
+
+bench: $(SETUP) ## measure training, start-up and prediction rates
+	$(BIN)/python -m benchmarks
+
+lock: $(UV) ## resolve the newest allowed dependencies into the lock files
+	$(COMPILE) --upgrade --output-file requirements.lock
+	$(COMPILE) --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock
+	$(COMPILE) --extra gpu --constraints requirements.lock --upgrade --output-file requirements-gpu.lock
+
+clean: ## remove .venv and caches; keeps data
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find app workers models tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SETUP): requirements-dev.lock pyproject.toml | $(BIN)/python $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --requirements requirements-dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Order-only: a new interpreter or a newer uv on the machine does not reinstall anything.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Tandem needs Python 3.11 or newer; none was found on PATH." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/uv: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
