@@ -1,0 +1,129 @@
+"""What a framework must offer to train and to serve. `models/frameworks/<framework>.py` implements it.
+
+A framework is an import: `engine.load("jax")` is the module, and the module is the engine.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol, cast
+
+import numpy as np
+
+from models.architecture import Spec
+from models.framework import Framework
+from models.plan import Segment
+from models.preprocessing import Normalisation
+from models.signature import Signature
+from models.state import Slots
+from models.training import TrainingSpec
+from models.weights import Weights
+
+Device = Literal["auto", "cpu", "cuda"]
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A network, what it takes, and the normalisation of its raw input: (x - mean) * inverse_std."""
+
+    spec: Spec
+    signature: Signature
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One split in the model's units.
+
+    x: uint8 [N, H, W, C] or float32 [N, F], raw (may be memory-mapped). y: int32 [N] class indices, or
+    float32 [N], the standardised target of a regression.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+class Pending(Protocol):
+    """Results of steps that were handed to the device and may not be done."""
+
+    def result(self) -> np.ndarray:
+        """Wait; float64 [S, 2]: each step's mean loss (the objective, label smoothing included), and how many
+        of its samples were classified correctly (for a regression: the sum of absolute errors)."""
+        ...
+
+
+class Trainer(Protocol):
+    """A network with its optimizer on a device, at some step of a run."""
+
+    stride: int
+    """Steps compiled as one. Segments start at multiples of it within an epoch, so that a resumed run executes
+    the very same compiled pieces."""
+    device: str
+    """The device for people, e.g. 'cpu' or 'cuda:0 (NVIDIA H100)'."""
+    compile_s: float
+    """Seconds spent compiling so far."""
+
+    def run(self, segment: Segment) -> Pending:
+        """Hand the segment's steps to the device. Raises OutOfMemory."""
+        ...
+
+    def outputs(self, split: SplitName, batch_size: int) -> Iterator[np.ndarray]:
+        """Logits of a split in its order, in evaluation mode; float32 or float64 [<= batch_size, K] each."""
+        ...
+
+    def weights(self) -> Weights:
+        """Copies of the canonical tensors as they are now."""
+        ...
+
+    def slots(self) -> Slots:
+        """Copies of the optimizer's slots in canonical names and layouts, `{"exp_avg": {"fc.weight": ...}}`."""
+        ...
+
+    def load_weights(self, weights: Weights) -> None:
+        """Replace the weights (for evaluating the best ones); the optimizer stays."""
+        ...
+
+
+class Predictor(Protocol):
+    """A network with fixed weights, in evaluation mode. Safe to call from several threads at once."""
+
+    device: str
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """x: raw samples, uint8 [B, H, W, C] or float32 [B, F]. Returns float32 [B, K]."""
+        ...
+
+
+class Engine(Protocol):
+    """A framework's module."""
+
+    def warm_up(self, device: Device) -> None:
+        """Touch the device, so that a waiting process has paid for the first use."""
+        ...
+
+    def trainer(
+        self,
+        definition: Definition,
+        training: TrainingSpec,
+        splits: Mapping[SplitName, Samples],
+        weights: Weights,
+        slots: Slots,
+        step: int,
+        *,
+        device: Device = "auto",
+    ) -> Trainer:
+        """A trainer that has done `step` steps; empty `slots` start the optimizer afresh.
+
+        `training` is resolved: no field is None that has a default.
+        """
+        ...
+
+    def predictor(self, definition: Definition, weights: Weights, *, device: Device = "cpu") -> Predictor:
+        """A predictor of these weights."""
+        ...
+
+
+def load(framework: Framework) -> Engine:
+    """The framework's engine, imported on first use."""
+    return cast(Engine, import_module(f"models.frameworks.{framework}"))

@@ -1,0 +1,132 @@
+"""Training state on disk, in canonical names: written by one framework, resumed in either.
+
+A checkpoint is a folder: `state.safetensors` (tensors `weights/<name>`, `slots/<slot>/<name>`, `best/<name>`)
+and `manifest.json`, written last, with the position, the running sums and the hash of the tensors.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from models.errors import CorruptArtifact
+from models.weights import Weights
+
+Slots = dict[str, dict[str, np.ndarray]]
+FORMAT = "tandem-checkpoint-1"
+
+
+@dataclass
+class TrainingState:
+    """Where a run stands after `step` optimizer steps."""
+
+    weights: Weights
+    slots: Slots = field(default_factory=dict)
+    step: int = 0
+    epoch_sums: tuple[float, float] = (0.0, 0.0)
+    """Sums over the steps of the current epoch of loss and of correct predictions (or absolute error)."""
+    interval_sums: tuple[float, float] = (0.0, 0.0)
+    """The same over the steps since the last metric point."""
+    train_s: float = 0.0
+    """Seconds of training so far, over all attempts."""
+    best_value: float | None = None
+    best_step: int | None = None
+    evaluations_without_gain: int = 0
+    best_weights: Weights = field(default_factory=dict)
+
+
+def save_state(state: TrainingState, folder: Path) -> None:
+    """Write a checkpoint; it counts only once its manifest is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"weights/{name}": array for name, array in state.weights.items()}
+    tensors |= {
+        f"slots/{slot}/{name}": array
+        for slot, arrays in state.slots.items()
+        for name, array in arrays.items()
+    }
+    tensors |= {f"best/{name}": array for name, array in state.best_weights.items()}
+    _write(folder / "state.safetensors", save(tensors))
+    manifest = {
+        "format": FORMAT,
+        "sha256": _sha256(folder / "state.safetensors"),
+        "step": state.step,
+        "epoch_sums": state.epoch_sums,
+        "interval_sums": state.interval_sums,
+        "train_s": state.train_s,
+        "best_value": state.best_value,
+        "best_step": state.best_step,
+        "evaluations_without_gain": state.evaluations_without_gain,
+    }
+    _write(folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+
+
+def load_state(folder: Path) -> TrainingState:
+    """Read a checkpoint. Raises CorruptArtifact if it is incomplete or its hash does not match."""
+    manifest = _manifest(folder)
+    path = folder / "state.safetensors"
+    try:
+        if _sha256(path) != manifest["sha256"]:
+            raise CorruptArtifact(f"The checkpoint at step {manifest['step']} does not match its hash.")
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CorruptArtifact(f"The checkpoint at step {manifest['step']} cannot be read: {error}") from error
+    return TrainingState(
+        weights=_part(tensors, "weights/"),
+        slots=_slots(_part(tensors, "slots/")),
+        best_weights=_part(tensors, "best/"),
+        step=manifest["step"],
+        epoch_sums=tuple(manifest["epoch_sums"]),
+        interval_sums=tuple(manifest["interval_sums"]),
+        train_s=manifest["train_s"],
+        best_value=manifest["best_value"],
+        best_step=manifest["best_step"],
+        evaluations_without_gain=manifest["evaluations_without_gain"],
+    )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(f"The checkpoint {folder.name} has no readable manifest.") from error
+    if manifest.get("format") != FORMAT:
+        raise CorruptArtifact(f"The checkpoint {folder.name} is of another format than {FORMAT}.")
+    return manifest
+
+
+def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): array for key, array in tensors.items() if key.startswith(prefix)}
+
+
+def _slots(tensors: dict[str, np.ndarray]) -> Slots:
+    slots: Slots = {}
+    for key, array in tensors.items():
+        slot, _, name = key.partition("/")
+        slots.setdefault(slot, {})[name] = array
+    return slots
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Temporary file, fsync, rename, fsync of the folder: after a crash there is the old file or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
