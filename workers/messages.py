@@ -1,0 +1,191 @@
+"""What supervisor and trainer say to each other: one JSON object a line.
+
+Down the trainer's standard input: one Assignment, then perhaps a Stop. Up a pipe of its own: every other
+message here. Standard output and error are the job's log.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from models.engine import Device
+from models.framework import Framework
+from models.job import JobSpec
+
+
+class Message(BaseModel):
+    # Losses may be NaN or infinite; plain JSON numbers cannot say so.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    def line(self) -> bytes:
+        """The message as it goes over the pipe, newline included."""
+        return self.model_dump_json().encode() + b"\n"
+
+
+class BuiltinDataset(Message):
+    """A dataset that ships with Tandem: the trainer prepares it and reports the file, to be kept."""
+
+    kind: Literal["builtin"] = "builtin"
+    name: str
+    datasets_dir: str | None = None
+    """A folder that may already hold the publisher's files."""
+
+
+class StoredDataset(Message):
+    """A dataset file in the artifact store."""
+
+    kind: Literal["stored"] = "stored"
+    path: str
+    sha256: str
+
+
+class Assignment(Message):
+    """One attempt at one job."""
+
+    kind: Literal["assignment"] = "assignment"
+    job_id: str
+    fence: int
+    spec: JobSpec
+    """Fully resolved."""
+    dataset: Annotated[BuiltinDataset | StoredDataset, Field(discriminator="kind")]
+    device: Device
+    work_folder: str
+    """Scratch space of this attempt; deleted after it."""
+    checkpoint_folder: str
+    """Where this attempt's checkpoints go, one folder a step."""
+    checkpoints: tuple[str, ...] = ()
+    """Folders to resume from, the newest first; the first undamaged one is taken."""
+    initial_weights: str | None = None
+    """A weights file to start from when there is no checkpoint."""
+    keep_checkpoints: int = 2
+
+
+class Stop(Message):
+    """Checkpoint and end; the trainer answers Stopped."""
+
+    kind: Literal["stop"] = "stop"
+    reason: Literal["shutdown", "cancel"]
+
+
+class Ready(Message):
+    """A spare has imported its framework, touched the device and waits for an assignment."""
+
+    kind: Literal["ready"] = "ready"
+    framework: Framework
+    device: str
+
+
+class Phase(Message):
+    """What the trainer is doing now, for people."""
+
+    kind: Literal["phase"] = "phase"
+    text: str
+
+
+class DatasetPrepared(Message):
+    """A built-in dataset was written to this file in the work folder."""
+
+    kind: Literal["dataset_prepared"] = "dataset_prepared"
+    path: str
+
+
+class Started(Message):
+    """Training begins, at `step` when it resumes."""
+
+    kind: Literal["started"] = "started"
+    device: str
+    step: int
+    total_steps: int
+    setup_s: float
+
+
+class FirstStep(Message):
+    """The attempt's first step is done."""
+
+    kind: Literal["first_step"] = "first_step"
+    compile_s: float
+
+
+class Progressed(Message):
+    kind: Literal["progress"] = "progress"
+    epoch: int
+    epochs: int
+    step: int
+    total_steps: int
+
+
+class Measured(Message):
+    """A point of the metrics: `values` by name, e.g. {"loss": 0.3, "accuracy": 0.9}."""
+
+    kind: Literal["metric"] = "metric"
+    split: Literal["train", "validation", "test"]
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
+class CheckpointWritten(Message):
+    kind: Literal["checkpoint"] = "checkpoint"
+    folder: str
+    step: int
+    epoch: int
+    size_bytes: int
+
+
+class Result(Message):
+    """The end: a weights file in the work folder."""
+
+    kind: Literal["result"] = "result"
+    weights: str
+    parameters: int
+    metrics: dict[str, float]
+    timing: dict[str, float]
+    stop_reason: str | None = None
+
+
+class Stopped(Message):
+    """The trainer obeyed a Stop, at this step; its newest checkpoint holds it."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+
+
+class Failed(Message):
+    """The job cannot go on. `retryable`: another attempt may fare better."""
+
+    kind: Literal["failed"] = "failed"
+    code: str
+    message: str
+    retryable: bool = False
+
+
+Report = (
+    Ready
+    | Phase
+    | DatasetPrepared
+    | Started
+    | FirstStep
+    | Progressed
+    | Measured
+    | CheckpointWritten
+    | Result
+    | Stopped
+    | Failed
+)
+"""What a trainer says."""
+
+Command = Assignment | Stop
+"""What a trainer is told."""
+
+_REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
+_COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="kind")])
+
+
+def read_report(line: bytes) -> Report:
+    """Raises ValueError if the line is not a report."""
+    return _REPORT.validate_json(line)
+
+
+def read_command(line: bytes) -> Command:
+    """Raises ValueError if the line is not a command."""
+    return _COMMAND.validate_json(line)
