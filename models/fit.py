@@ -1,0 +1,423 @@
+"""The training loop of both frameworks: plain values in, reports out.
+
+The loop hands segments of steps to the engine and reads each segment's losses only after the next one is on
+its way, so the device never waits. Where segments end changes no number: an engine executes the same compiled
+pieces wherever it is interrupted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from time import monotonic
+from typing import Literal, Protocol
+
+import numpy as np
+
+from models.data.dataset import Dataset, Split
+from models.engine import Definition, Device, Engine, Pending, Samples, SplitName, Trainer
+from models.errors import Diverged
+from models.metrics import Metrics, evaluate
+from models.plan import Plan, crop_padding
+from models.preprocessing import TablePreprocessing
+from models.schedules import learning_rates
+from models.signature import ImageInput
+from models.state import TrainingState
+from models.training import TrainingSpec
+from models.weights import Weights
+
+SEGMENT_S = 0.2
+"""How long one segment should take: how soon a stop, a checkpoint or a bar on a screen can come."""
+METRIC_POINTS = 500
+"""About how many points of the training loss a run reports."""
+EVALUATION_BATCH = 256
+
+Directive = Literal["continue", "checkpoint", "stop"]
+StopReason = Literal["completed", "early_stopping", "max_seconds"]
+
+
+@dataclass(frozen=True)
+class Started:
+    """The network is on the device."""
+
+    device: str
+    step: int
+    total_steps: int
+    epochs: int
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`step` optimizer steps are done; `first` marks the first report of an attempt."""
+
+    step: int
+    epoch: float
+    samples_per_s: float | None
+    compile_s: float
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """`kind` 'train': means since the last such point. 'epoch': means over the epoch, and validation."""
+
+    kind: Literal["train", "epoch"]
+    step: int
+    epoch: float
+    values: Metrics
+
+
+@dataclass(frozen=True)
+class Phase:
+    text: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished run. `metrics` has `train_`, `validation_` and `test_` values of the weights returned."""
+
+    weights: Weights
+    metrics: Metrics
+    step: int
+    best_step: int | None
+    stop_reason: StopReason
+    train_s: float
+    compile_s: float
+    samples_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was asked to stop; the state was saved and goes on from `step`."""
+
+    step: int
+
+
+Report = Started | Progress | MetricPoint | Phase
+
+
+class Observer(Protocol):
+    """Who watches a run."""
+
+    def report(self, event: Report) -> None: ...
+
+    def directive(self) -> Directive:
+        """Asked after every segment."""
+        ...
+
+    def save(self, state: TrainingState) -> None:
+        """Keep a checkpoint."""
+        ...
+
+
+def fit(
+    engine: Engine,
+    definition: Definition,
+    training: TrainingSpec,
+    dataset: Dataset,
+    state: TrainingState,
+    observer: Observer,
+    *,
+    device: Device = "auto",
+    clock: Callable[[], float] = monotonic,
+) -> Fitted | Stopped:
+    """Train from `state` to the end of the run, or until the observer says stop.
+
+    `training` is resolved. Raises Diverged when a loss is not finite, OutOfMemory when the device is full.
+    """
+    return _Run(engine, definition, training, dataset, state, observer, device, clock).complete()
+
+
+def steps_per_epoch(training: TrainingSpec, rows: int) -> int:
+    assert training.batch_size is not None
+    return max(1, rows // training.batch_size)
+
+
+def total_steps(training: TrainingSpec, rows: int) -> int:
+    """Optimizer steps of the whole run: the smaller of `epochs` and `max_steps`."""
+    by_epochs = None if training.epochs is None else training.epochs * steps_per_epoch(training, rows)
+    return min(steps for steps in (by_epochs, training.max_steps) if steps is not None)
+
+
+def samples(dataset: Dataset) -> dict[SplitName, Samples]:
+    """Every split in the model's units: class indices, or the standardised target of a regression."""
+
+    def convert(split: Split) -> Samples:
+        if not isinstance(dataset.preprocessing, TablePreprocessing) or dataset.description.classes:
+            return Samples(split.x, split.y.astype(np.int32))
+        mean, std = dataset.preprocessing.target_mean, dataset.preprocessing.target_std
+        return Samples(split.x, ((split.y.astype(np.float64) - mean) / std).astype(np.float32))
+
+    return {
+        "train": convert(dataset.train),
+        "validation": convert(dataset.validation),
+        "test": convert(dataset.test),
+    }
+
+
+class _Run:
+    def __init__(
+        self,
+        engine: Engine,
+        definition: Definition,
+        training: TrainingSpec,
+        dataset: Dataset,
+        state: TrainingState,
+        observer: Observer,
+        device: Device,
+        clock: Callable[[], float],
+    ) -> None:
+        assert training.batch_size and training.optimizer and training.schedule
+        self.definition, self.training, self.observer, self.clock = definition, training, observer, clock
+        self.signature = definition.signature
+        self.splits = samples(dataset)
+        self.target_std = _target_std(dataset)
+        rows = len(self.splits["train"].x)
+        self.batch_size = training.batch_size
+        self.per_epoch = steps_per_epoch(training, rows)
+        self.total = total_steps(training, rows)
+        self.plan = _plan(training, self.signature.input, rows, self.total, self.per_epoch)
+        self.state = state
+        self.trainer: Trainer = engine.trainer(
+            definition,
+            training,
+            self.splits,
+            state.weights,
+            state.slots,
+            state.step,
+            device=device,
+        )
+        self.every = max(1, ceil(self.total / METRIC_POINTS))
+        self.step = state.step  # handed to the device; state.step is what has come back
+        self.waiting: tuple[int, Pending] | None = None
+        self.epoch_values: Metrics = {}
+        self.speed = _Speed(clock, self.batch_size, self.trainer.stride)
+        self.attempt_start = clock()
+        self.earlier_s = state.train_s
+
+    def complete(self) -> Fitted | Stopped:
+        self.observer.report(
+            Started(
+                self.trainer.device, self.step, self.total, ceil(self.total / self.per_epoch), self.per_epoch
+            )
+        )
+        reason: StopReason = "completed"
+        while self.step < self.total:
+            if (ended := self._segment()) is not None:
+                if ended == "stopped":
+                    return Stopped(self.state.step)
+                reason = ended
+                break
+        self._collect()
+        return self._finish(reason)
+
+    def _segment(self) -> Literal["stopped"] | StopReason | None:
+        """Hand out one segment, read the one before, and see whether the run ends here."""
+        count = self._next_count()
+        pending = self.trainer.run(self.plan.segment(self.step, self.step + count))
+        before, self.waiting = self.waiting, (count, pending)
+        first = self.step == self.state.step and before is None and self.speed.first
+        self.step += count
+        if before is not None:
+            self._absorb(*before)
+        if first:
+            self._collect(first=True)
+        if self.step % self.per_epoch == 0 or self.step == self.total:
+            self._collect()
+            if self._end_epoch() and self.step < self.total:
+                return "early_stopping"
+        return self._obey()
+
+    def _next_count(self) -> int:
+        """Steps of the next segment: whole strides from the epoch's start, about SEGMENT_S seconds."""
+        stride = self.trainer.stride
+        left = min(self.per_epoch - self.step % self.per_epoch, self.total - self.step)
+        return min(left, stride * self.speed.strides(SEGMENT_S))
+
+    def _collect(self, *, first: bool = False) -> None:
+        """Wait for what is on the device."""
+        if self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            self._absorb(*waiting, first=first)
+
+    def _absorb(self, count: int, pending: Pending, *, first: bool = False) -> None:
+        results = pending.result()
+        self.speed.done(count)
+        start = self.state.step
+        _check_finite(results[:, 0], start)
+        for offset in range(count):
+            self._count_step(start + offset + 1, float(results[offset, 0]), float(results[offset, 1]))
+        self.state.step = start + count
+        self.state.train_s = self.earlier_s + self.clock() - self.attempt_start
+        self.observer.report(
+            Progress(
+                self.state.step,
+                self.state.step / self.per_epoch,
+                self.speed.samples_per_s,
+                self.trainer.compile_s,
+                first,
+            )
+        )
+
+    def _count_step(self, step: int, loss: float, hits: float) -> None:
+        state = self.state
+        state.interval_sums = (state.interval_sums[0] + loss, state.interval_sums[1] + hits)
+        state.epoch_sums = (state.epoch_sums[0] + loss, state.epoch_sums[1] + hits)
+        if step % self.every == 0:
+            self.observer.report(
+                MetricPoint(
+                    "train", step, step / self.per_epoch, self._means(state.interval_sums, self.every)
+                )
+            )
+            state.interval_sums = (0.0, 0.0)
+        if step % self.per_epoch == 0 or step == self.total:
+            steps = (step - 1) % self.per_epoch + 1
+            self.epoch_values = self._means(state.epoch_sums, steps)
+            state.epoch_sums = (0.0, 0.0)
+
+    def _means(self, sums: tuple[float, float], steps: int) -> Metrics:
+        mean = sums[1] / (steps * self.batch_size)
+        if self.signature.is_regression:
+            return {"train_loss": sums[0] / steps, "train_mae": mean * self.target_std}
+        return {"train_loss": sums[0] / steps, "train_accuracy": mean}
+
+    def _end_epoch(self) -> bool:
+        """Evaluate if it is time, report, and say whether to stop early."""
+        epoch = ceil(self.step / self.per_epoch)
+        stop = False
+        values = dict(self.epoch_values)
+        if epoch % self.training.evaluate_every == 0 or self.step == self.total:
+            validation = self._evaluate("validation")
+            values |= validation
+            stop = self._judge(validation)
+        self.observer.report(MetricPoint("epoch", self.step, self.step / self.per_epoch, values))
+        self.epoch_values = values
+        self.speed.pause()
+        return stop
+
+    def _evaluate(self, split: SplitName) -> Metrics:
+        metrics = evaluate(
+            self.trainer.outputs(split, EVALUATION_BATCH),
+            self.splits[split].y,
+            self.signature,
+            target_std=self.target_std,
+        )
+        return {f"{split}_{name}": value for name, value in metrics.items()}
+
+    def _judge(self, validation: Metrics) -> bool:
+        """Keep the best weights so far; True when patience has run out."""
+        stopping = self.training.early_stopping
+        if stopping is None:
+            return False
+        value, state = validation[stopping.metric], self.state
+        gain = 0.0 if state.best_value is None else value - state.best_value
+        if not stopping.larger_is_better:
+            gain = -gain
+        if state.best_value is None or gain > stopping.minimum_change:
+            state.best_value, state.best_step = value, self.step
+            state.best_weights, state.evaluations_without_gain = self.trainer.weights(), 0
+        else:
+            state.evaluations_without_gain += 1
+        return state.evaluations_without_gain >= stopping.patience
+
+    def _obey(self) -> Literal["stopped", "max_seconds"] | None:
+        directive = self.observer.directive()
+        limit = self.training.max_seconds
+        if directive == "stop":
+            self._collect()
+            self._save()
+            return "stopped"
+        if limit is not None and self.earlier_s + self.clock() - self.attempt_start > limit:
+            return "max_seconds" if self.step < self.total else None
+        if directive == "checkpoint":
+            self._collect()
+            self._save()
+            self.speed.pause()
+        return None
+
+    def _save(self) -> None:
+        snapshot = replace(self.state, weights=self.trainer.weights(), slots=self.trainer.slots())
+        self.observer.save(snapshot)
+
+    def _finish(self, reason: StopReason) -> Fitted:
+        self.observer.report(Phase("evaluating"))
+        metrics = dict(self.epoch_values)
+        weights = self.trainer.weights()
+        if self.state.best_weights:
+            weights = self.state.best_weights
+            self.trainer.load_weights(weights)
+        metrics |= self._evaluate("validation")
+        metrics |= self._evaluate("test")
+        return Fitted(
+            weights,
+            metrics,
+            self.state.step,
+            self.state.best_step,
+            reason,
+            self.state.train_s,
+            self.trainer.compile_s,
+            self.speed.samples_per_s,
+        )
+
+
+class _Speed:
+    """How fast the steps go, the first segment of an attempt left out (it may compile)."""
+
+    def __init__(self, clock: Callable[[], float], batch_size: int, stride: int) -> None:
+        self.clock, self.batch_size, self.stride = clock, batch_size, stride
+        self.first = True
+        self.steps, self.seconds = 0, 0.0
+        self.last = clock()
+
+    def done(self, steps: int) -> None:
+        now = self.clock()
+        if not self.first:
+            self.steps += steps
+            self.seconds += now - self.last
+        self.first, self.last = False, now
+
+    def pause(self) -> None:
+        """Time spent on something else than steps ends here."""
+        self.last = self.clock()
+
+    @property
+    def samples_per_s(self) -> float | None:
+        return self.steps * self.batch_size / self.seconds if self.seconds > 0 else None
+
+    def strides(self, seconds: float) -> int:
+        """How many strides fill this time; one until it is known."""
+        if not self.steps:
+            return 1
+        return max(1, int(seconds * self.steps / self.seconds / self.stride))
+
+
+def _check_finite(losses: np.ndarray, start: int) -> None:
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if wrong.size:
+        step = start + int(wrong[0]) + 1
+        raise Diverged(
+            f"The loss is {losses[wrong[0]]} at step {step}. Use a lower learning_rate, more warmup_steps or"
+            " gradient_clip_norm, and look for extreme values in the dataset.",
+        )
+
+
+def _target_std(dataset: Dataset) -> float:
+    preprocessing = dataset.preprocessing
+    return preprocessing.target_std if isinstance(preprocessing, TablePreprocessing) else 1.0
+
+
+def _plan(training: TrainingSpec, taken: object, rows: int, total: int, per_epoch: int) -> Plan:
+    assert training.batch_size and training.optimizer and training.schedule
+    return Plan(
+        seed=training.seed,
+        rows=rows,
+        batch_size=training.batch_size,
+        learning_rates=learning_rates(
+            training.schedule,
+            training.optimizer.learning_rate,
+            total_steps=total,
+            steps_per_epoch=per_epoch,
+        ),
+        augment=training.augment,
+        crop_range=2 * crop_padding(taken.height) + 1 if isinstance(taken, ImageInput) else 0,
+    )
