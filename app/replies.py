@@ -1,0 +1,150 @@
+"""What the API answers, as the Python client hands it out.
+
+Fields that a newer server adds are kept as attributes, so an older client goes on working.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class Progress(Reply):
+    epoch: int | None = None
+    epochs: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+
+
+class JobDataset(Reply):
+    name: str
+    id: str | None = None
+    sha256: str | None = None
+
+
+class JobResult(Reply):
+    """The registered version that a finished job made."""
+
+    model: str
+    version: int
+
+
+class JobError(Reply):
+    code: str
+    message: str
+
+
+class Job(Reply):
+    id: str
+    name: str
+    status: Status
+    framework: str
+    spec: dict[str, Any]
+    dataset: JobDataset
+    progress: Progress = Progress()
+    phase: str | None = None
+    metrics: dict[str, float | None] = {}
+    timing: dict[str, float | None] = {}
+    device: str | None = None
+    worker: str | None = None
+    attempt: int = 0
+    result: JobResult | None = None
+    resumed_from: str | None = None
+    error: JobError | None = None
+    stop_reason: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    estimated_finish: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
+class JobEvent(Reply):
+    """One event of a job. `id` counts from 1 within the job; `type` is status, progress, metric, log, checkpoint or done."""
+
+    id: int
+    type: str
+    data: dict[str, Any]
+
+
+class Splits(Reply):
+    """Items in each split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class Dataset(Reply):
+    id: str
+    name: str
+    task: str
+    splits: Splits
+    input: dict[str, Any]
+    classes: tuple[str, ...] | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    created_at: datetime | None = None
+
+
+class ModelVersion(Reply):
+    name: str
+    version: int
+    framework: str
+    architecture: str
+    task: str
+    sha256: str
+    size_bytes: int
+    parameters: int
+    created_at: datetime
+    classes: tuple[str, ...] | None = None
+    metrics: dict[str, float | None] = {}
+    aliases: tuple[str, ...] = ()
+
+
+class ServedModel(Reply):
+    """Which version answered, and the framework that trained it."""
+
+    name: str
+    version: int
+    framework: str
+
+
+class Choice(Reply):
+    label: str
+    score: float
+
+
+class Prediction(Reply):
+    """One answer. Classification sets label, index, score and top; regression sets value."""
+
+    label: str | None = None
+    index: int | None = None
+    score: float | None = None
+    top: tuple[Choice, ...] = ()
+    value: float | None = None
+    probabilities: tuple[float, ...] | None = None
+    logits: tuple[float, ...] | None = None
+
+
+class PredictionTiming(Reply):
+    queue_ms: float
+    compute_ms: float
+    batch_size: int
+
+
+class Predictions(Reply):
+    model: ServedModel
+    engine: str
+    predictions: tuple[Prediction, ...]
+    timing: PredictionTiming
