@@ -6,10 +6,10 @@ pieces wherever it is interrupted.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from time import monotonic
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -19,95 +19,18 @@ from models.errors import Diverged
 from models.metrics import Metrics, evaluate
 from models.plan import Plan, crop_padding
 from models.preprocessing import TablePreprocessing
+from models.reports import Fitted, MetricPoint, Observer, Phase, Progress, Started, Stopped, StopReason
 from models.schedules import learning_rates
 from models.signature import ImageInput
+from models.speed import Speed
 from models.state import TrainingState
 from models.training import TrainingSpec
-from models.weights import Weights
 
 SEGMENT_S = 0.2
 """How long one segment should take: how soon a stop, a checkpoint or a bar on a screen can come."""
 METRIC_POINTS = 500
 """About how many points of the training loss a run reports."""
 EVALUATION_BATCH = 256
-
-Directive = Literal["continue", "checkpoint", "stop"]
-StopReason = Literal["completed", "early_stopping", "max_seconds"]
-
-
-@dataclass(frozen=True)
-class Started:
-    """The network is on the device."""
-
-    device: str
-    step: int
-    total_steps: int
-    epochs: int
-    steps_per_epoch: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """`step` optimizer steps are done; `first` marks the first report of an attempt."""
-
-    step: int
-    epoch: float
-    samples_per_s: float | None
-    compile_s: float
-    first: bool = False
-
-
-@dataclass(frozen=True)
-class MetricPoint:
-    """`kind` 'train': means since the last such point. 'epoch': means over the epoch, and validation."""
-
-    kind: Literal["train", "epoch"]
-    step: int
-    epoch: float
-    values: Metrics
-
-
-@dataclass(frozen=True)
-class Phase:
-    text: str
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A finished run. `metrics` has `train_`, `validation_` and `test_` values of the weights returned."""
-
-    weights: Weights
-    metrics: Metrics
-    step: int
-    best_step: int | None
-    stop_reason: StopReason
-    train_s: float
-    compile_s: float
-    samples_per_s: float | None
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """The run was asked to stop; the state was saved and goes on from `step`."""
-
-    step: int
-
-
-Report = Started | Progress | MetricPoint | Phase
-
-
-class Observer(Protocol):
-    """Who watches a run."""
-
-    def report(self, event: Report) -> None: ...
-
-    def directive(self) -> Directive:
-        """Asked after every segment."""
-        ...
-
-    def save(self, state: TrainingState) -> None:
-        """Keep a checkpoint."""
-        ...
 
 
 def fit(
@@ -167,7 +90,9 @@ class _Run:
         device: Device,
         clock: Callable[[], float],
     ) -> None:
-        assert training.batch_size and training.optimizer and training.schedule
+        assert training.batch_size is not None
+        assert training.optimizer is not None
+        assert training.schedule is not None
         self.definition, self.training, self.observer, self.clock = definition, training, observer, clock
         self.signature = definition.signature
         self.splits = samples(dataset)
@@ -191,7 +116,7 @@ class _Run:
         self.step = state.step  # handed to the device; state.step is what has come back
         self.waiting: tuple[int, Pending] | None = None
         self.epoch_values: Metrics = {}
-        self.speed = _Speed(clock, self.batch_size, self.trainer.stride)
+        self.speed = Speed(clock, self.batch_size, self.trainer.stride)
         self.attempt_start = clock()
         self.earlier_s = state.train_s
 
@@ -216,7 +141,7 @@ class _Run:
         count = self._next_count()
         pending = self.trainer.run(self.plan.segment(self.step, self.step + count))
         before, self.waiting = self.waiting, (count, pending)
-        first = self.step == self.state.step and before is None and self.speed.first
+        first = self.speed.first
         self.step += count
         if before is not None:
             self._absorb(*before)
@@ -281,6 +206,11 @@ class _Run:
             return {"train_loss": sums[0] / steps, "train_mae": mean * self.target_std}
         return {"train_loss": sums[0] / steps, "train_accuracy": mean}
 
+    def _unfinished_epoch(self) -> Metrics:
+        """Training means of an attempt that ended before its first epoch did."""
+        steps = self.state.step % self.per_epoch
+        return self._means(self.state.epoch_sums, steps) if steps else {}
+
     def _end_epoch(self) -> bool:
         """Evaluate if it is time, report, and say whether to stop early."""
         epoch = ceil(self.step / self.per_epoch)
@@ -302,6 +232,8 @@ class _Run:
             self.signature,
             target_std=self.target_std,
         )
+        if not np.isfinite(metrics["loss"]):
+            raise _diverged(metrics["loss"], self.state.step)
         return {f"{split}_{name}": value for name, value in metrics.items()}
 
     def _judge(self, validation: Metrics) -> bool:
@@ -322,13 +254,15 @@ class _Run:
 
     def _obey(self) -> Literal["stopped", "max_seconds"] | None:
         directive = self.observer.directive()
+        if self.step == self.total:
+            return None
         limit = self.training.max_seconds
         if directive == "stop":
             self._collect()
             self._save()
             return "stopped"
         if limit is not None and self.earlier_s + self.clock() - self.attempt_start > limit:
-            return "max_seconds" if self.step < self.total else None
+            return "max_seconds"
         if directive == "checkpoint":
             self._collect()
             self._save()
@@ -341,7 +275,7 @@ class _Run:
 
     def _finish(self, reason: StopReason) -> Fitted:
         self.observer.report(Phase("evaluating"))
-        metrics = dict(self.epoch_values)
+        metrics = dict(self.epoch_values) or self._unfinished_epoch()
         weights = self.trainer.weights()
         if self.state.best_weights:
             weights = self.state.best_weights
@@ -360,45 +294,17 @@ class _Run:
         )
 
 
-class _Speed:
-    """How fast the steps go, the first segment of an attempt left out (it may compile)."""
-
-    def __init__(self, clock: Callable[[], float], batch_size: int, stride: int) -> None:
-        self.clock, self.batch_size, self.stride = clock, batch_size, stride
-        self.first = True
-        self.steps, self.seconds = 0, 0.0
-        self.last = clock()
-
-    def done(self, steps: int) -> None:
-        now = self.clock()
-        if not self.first:
-            self.steps += steps
-            self.seconds += now - self.last
-        self.first, self.last = False, now
-
-    def pause(self) -> None:
-        """Time spent on something else than steps ends here."""
-        self.last = self.clock()
-
-    @property
-    def samples_per_s(self) -> float | None:
-        return self.steps * self.batch_size / self.seconds if self.seconds > 0 else None
-
-    def strides(self, seconds: float) -> int:
-        """How many strides fill this time; one until it is known."""
-        if not self.steps:
-            return 1
-        return max(1, int(seconds * self.steps / self.seconds / self.stride))
-
-
 def _check_finite(losses: np.ndarray, start: int) -> None:
     wrong = np.flatnonzero(~np.isfinite(losses))
     if wrong.size:
-        step = start + int(wrong[0]) + 1
-        raise Diverged(
-            f"The loss is {losses[wrong[0]]} at step {step}. Use a lower learning_rate, more warmup_steps or"
-            " gradient_clip_norm, and look for extreme values in the dataset.",
-        )
+        raise _diverged(float(losses[wrong[0]]), start + int(wrong[0]) + 1)
+
+
+def _diverged(loss: float, step: int) -> Diverged:
+    return Diverged(
+        f"The loss is {loss} at step {step}. Use a lower learning_rate, more warmup_steps or"
+        " gradient_clip_norm, and look for extreme values in the dataset."
+    )
 
 
 def _target_std(dataset: Dataset) -> float:
@@ -407,7 +313,9 @@ def _target_std(dataset: Dataset) -> float:
 
 
 def _plan(training: TrainingSpec, taken: object, rows: int, total: int, per_epoch: int) -> Plan:
-    assert training.batch_size and training.optimizer and training.schedule
+    assert training.batch_size is not None
+    assert training.optimizer is not None
+    assert training.schedule is not None
     return Plan(
         seed=training.seed,
         rows=rows,
