@@ -1,0 +1,97 @@
+"""A safetensors file as arrays that lie in the file: nothing is read until it is used.
+
+Format: https://huggingface.co/docs/safetensors - 8 bytes header length (little-endian), a JSON header that gives each
+tensor's dtype, shape and place, then the tensors without gaps. safetensors' own NumPy reader copies every tensor
+into memory; a training set may not fit.
+"""
+
+import json
+import math
+from mmap import ACCESS_COPY, mmap
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+
+from models.errors import CorruptArtifact
+
+MAX_HEADER_BYTES = 4 << 20
+_LENGTH_BYTES = 8
+_DTYPES: dict[str, np.dtype] = {"U8": np.dtype("u1"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_Size = Annotated[int, Field(ge=0)]
+
+
+class _Place(BaseModel):
+    """Where one tensor lies, in bytes after the header."""
+
+    model_config = ConfigDict(extra="forbid")
+    dtype: Literal["U8", "F32", "I64"]
+    shape: tuple[_Size, ...]
+    data_offsets: tuple[_Size, _Size]
+
+
+class _Header(RootModel[dict[str, _Place | dict[str, str]]]):
+    pass
+
+
+def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the tensors of a safetensors file of uint8, float32 and int64 tensors.
+
+    The arrays are backed by the file, copy-on-write: writing to one changes neither the file nor what others see.
+    (torch refuses to share read-only memory, so they are not read-only.)
+
+    Raises:
+        CorruptArtifact: the file is missing, cut short, or its header does not describe its contents.
+    """
+    try:
+        with path.open("rb") as file:
+            buffer = mmap(file.fileno(), 0, access=ACCESS_COPY)
+    except (OSError, ValueError) as error:  # mmap refuses an empty file with a ValueError
+        raise CorruptArtifact("The file is missing or empty.") from error
+    header_bytes, header = _header(buffer)
+    metadata = header.pop("__metadata__", {})
+    places = {name: place for name, place in header.items() if isinstance(place, _Place)}
+    if not isinstance(metadata, dict) or places.keys() != header.keys():
+        raise CorruptArtifact("The file's header is not a safetensors header.")
+    start = _LENGTH_BYTES + header_bytes
+    _check_places(places, len(buffer) - start)
+    return metadata, {name: _array(buffer, start, place) for name, place in places.items()}
+
+
+def _header(buffer: mmap) -> tuple[int, dict[str, _Place | dict[str, str]]]:
+    """Length of the header in bytes, and the header."""
+    size = int.from_bytes(buffer[:_LENGTH_BYTES], "little")
+    if not 0 < size <= min(MAX_HEADER_BYTES, len(buffer) - _LENGTH_BYTES):
+        raise CorruptArtifact("The file is cut short or is not a safetensors file.")
+    try:
+        raw = json.loads(buffer[_LENGTH_BYTES : _LENGTH_BYTES + size], object_pairs_hook=_unique)
+        return size, _Header.model_validate(raw).root
+    except (ValueError, RecursionError, ValidationError) as error:
+        raise CorruptArtifact("The file's header is damaged.") from error
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return found
+
+
+def _check_places(places: dict[str, _Place], size: int) -> None:
+    """The tensors fill the file from the header to the end, each with the bytes that its shape needs."""
+    end = 0
+    for place in sorted(places.values(), key=lambda place: place.data_offsets):
+        start, stop = place.data_offsets
+        if start != end or stop - start != math.prod(place.shape) * _DTYPES[place.dtype].itemsize:
+            raise CorruptArtifact("The file's header does not fit its contents.")
+        end = stop
+    if end != size:
+        raise CorruptArtifact("The file is cut short or has grown.")
+
+
+def _array(buffer: mmap, start: int, place: _Place) -> np.ndarray:
+    flat = np.frombuffer(
+        buffer, _DTYPES[place.dtype], count=math.prod(place.shape), offset=start + place.data_offsets[0]
+    )
+    return np.reshape(flat, place.shape)

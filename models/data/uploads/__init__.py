@@ -1,0 +1,51 @@
+"""Files that clients upload. To read another format, add its file and its line in `_FORMATS`."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from models.data.dataset import Dataset
+from models.data.uploads.options import Limits, UploadOptions
+from models.errors import InvalidInput, suggest
+from models.signature import Task
+
+__all__ = ["SUFFIXES", "TASKS", "Limits", "UploadOptions", "ingest"]
+
+_FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        ".csv": "csv",
+        ".npz": "npz",
+    }
+)
+SUFFIXES: tuple[str, ...] = tuple(_FORMATS)
+TASKS: tuple[Task, ...] = ("image-classification", "tabular-classification", "tabular-regression")
+
+
+def ingest(path: Path, filename: str, options: UploadOptions) -> Dataset:
+    """The dataset in an uploaded file. Of the client's `filename` only the suffix is used: it says the format.
+
+    Raises:
+        InvalidInput: the file, or what the options say of it, cannot be used. Names the row, column or array.
+    """
+    _check_options(options)
+    suffix = Path(filename).suffix.lower()
+    if suffix not in _FORMATS:
+        raise InvalidInput(
+            f"Files ending in {suffix[:20]!r} cannot be read. {suggest(suffix[:20], SUFFIXES)}",
+            pointer="/file",
+        )
+    reader = import_module(f"{__name__}.{_FORMATS[suffix]}")
+    dataset: Dataset = reader.read(path, options)
+    return dataset
+
+
+def _check_options(options: UploadOptions) -> None:
+    if options.task not in TASKS:
+        detail = f"Uploads for the task {options.task[:100]!r} are not supported. "
+        if options.task in get_args(Task):
+            detail = f"Uploads for {options.task} are not supported in this version. "
+        raise InvalidInput(detail + suggest(options.task[:100], TASKS), pointer="/task")
+    if not 0.01 <= options.test_fraction <= 0.9:  # NaN is not
+        raise InvalidInput("test_fraction must lie between 0.01 and 0.9.", pointer="/test_fraction")

@@ -1,0 +1,28 @@
+"""What the sender of a file says about it, and what we allow."""
+
+from dataclasses import dataclass, field
+
+from models.data.assembly import DEFAULT_TEST_FRACTION
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest upload that is taken in. An archive is measured by what its headers declare, before unpacking."""
+
+    expanded_bytes: int = 4 << 30
+    expansion: int = 200
+    expansion_free_bytes: int = 64 << 20
+    columns: int = 4096
+    classes: int = 10_000
+    name_characters: int = 200
+    record_characters: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class UploadOptions:
+    """`target` names the column to predict (CSV only). `test_fraction` is used when the file has no test rows."""
+
+    task: str
+    target: str | None = None
+    test_fraction: float = DEFAULT_TEST_FRACTION
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,102 @@
+"""Rows of a prediction request, as lists or as objects by column name, turned into one batch of numbers."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from models.errors import InvalidInput, suggest
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def row_batch(items: Sequence[object], columns: Sequence[str]) -> np.ndarray:
+    """The rows as raw model input, float32 [B, F]; F is the number of columns.
+
+    Raises:
+        InvalidInput: with the pointer of the first bad item, `/inputs/<i>`, or of its bad value.
+    """
+    if not items:
+        raise InvalidInput("Send at least one input.", pointer="/inputs")
+    known = frozenset(columns)
+    rows = [_cells(item, index, columns, known) for index, item in enumerate(items)]
+    x = _numbers(rows)
+    if x is None:
+        raise _first_fault(items, rows, columns)
+    return x
+
+
+def _numbers(rows: list[list[object]]) -> np.ndarray | None:
+    # NumPy would take true for 1 and "1" for 1.0, so the types are looked at first.
+    if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
+        return None
+    try:
+        x = np.array(rows, dtype=np.float64)
+    except OverflowError:  # a whole number beyond float64
+        return None
+    return x.astype(np.float32) if (np.abs(x) <= _LARGEST).all() else None  # NaN is not <= anything
+
+
+def _cells(item: object, index: int, columns: Sequence[str], known: frozenset[str]) -> list[object]:
+    """The values of one row in the order of the columns."""
+    if isinstance(item, np.ndarray):
+        item = item.tolist()
+    if isinstance(item, dict):
+        if item.keys() != known:
+            raise _wrong_columns(item, index, columns)
+        return [item[column] for column in columns]
+    if not isinstance(item, list):
+        raise InvalidInput(
+            "This model takes rows. Send each input as a list of numbers or an object by column name.",
+            pointer=f"/inputs/{index}",
+        )
+    if len(item) != len(columns):
+        raise InvalidInput(
+            f"The row has {len(item)} value(s); the model takes {len(columns)}: {_listed(columns)}.",
+            pointer=f"/inputs/{index}",
+        )
+    return item
+
+
+def _wrong_columns(item: dict[str, object], index: int, columns: Sequence[str]) -> InvalidInput:
+    unknown = next((str(name)[:100] for name in item if name not in columns), None)
+    missing = [column for column in columns if column not in item]
+    if unknown is not None:
+        hint = suggest(unknown, missing or columns) if len(columns) <= 20 or missing else ""
+        return InvalidInput(
+            f"Unknown column {unknown!r}. {hint}".strip(), pointer=f"/inputs/{index}/{_escaped(unknown)}"
+        )
+    return InvalidInput(f"Missing column(s): {_listed(missing)}.", pointer=f"/inputs/{index}")
+
+
+def _first_fault(items: Sequence[object], rows: list[list[object]], columns: Sequence[str]) -> InvalidInput:
+    index, place, fault = next(
+        (index, place, fault)
+        for index, row in enumerate(rows)
+        for place, value in enumerate(row)
+        if (fault := _fault(value))
+    )
+    key = _escaped(columns[place]) if isinstance(items[index], dict) else str(place)
+    return InvalidInput(f"Column {columns[place]!r} {fault}.", pointer=f"/inputs/{index}/{key}")
+
+
+def _fault(value: object) -> str | None:
+    """What is wrong with one value, or None."""
+    if value is None:
+        return "is missing (null); every column needs a number"
+    if type(value) not in (int, float):
+        return "is not a number"
+    if value != value:
+        return "is NaN; every column needs a finite number"
+    if abs(value) > _LARGEST:  # type: ignore[arg-type]  # int or float here
+        return "is too large for a 32-bit floating-point number"
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
