@@ -1,0 +1,30 @@
+"""A network with fixed weights, in PyTorch."""
+
+import numpy as np
+import torch
+
+from models.engine import Definition
+from models.frameworks.torch.devices import describe, memory_for
+from models.frameworks.torch.samples import Normalise
+from models.frameworks.torch.tensors import network_of
+from models.weights import Weights
+
+
+class TorchPredictor:
+    """See `models.engine.Predictor`. In evaluation mode a call changes nothing, so threads may share it."""
+
+    def __init__(self, definition: Definition, weights: Weights, device: torch.device) -> None:
+        self.device = describe(device)
+        self._device = device
+        self._network = network_of(definition, weights, torch.float32, device).eval()
+        self._normalise = Normalise(
+            definition.normalisation, definition.signature.input.shape, torch.float32, device
+        )
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """See `models.engine.Predictor.logits`."""
+        writable = x if x.flags.writeable else x.copy()  # torch warns of views that it must not write to
+        with memory_for(len(x), self._device), torch.inference_mode():
+            raw = torch.from_numpy(writable).to(self._device)
+            logits_BK: np.ndarray = self._network(self._normalise(raw)).cpu().numpy()
+        return logits_BK
