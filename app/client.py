@@ -1,14 +1,14 @@
 """The Python client: jobs in, predictions out, over HTTP.
 
-    from app.client import Tandem
+from app.client import Tandem
 
-    with Tandem("http://127.0.0.1:8000") as tandem:
-        job = tandem.create_job(
-            {"framework": "jax", "dataset": "digits", "model": {"architecture": "cnn"}, "training": {"epochs": 5}}
-        )
-        for event in tandem.follow(job.id):
-            print(event.type, event.data)
-        print(tandem.predict(job.id, [Path("three.png")]).predictions[0].label)
+with Tandem("http://127.0.0.1:8000") as tandem:
+    job = tandem.create_job(
+        {"framework": "jax", "dataset": "digits", "model": {"architecture": "cnn"}, "training": {"epochs": 5}}
+    )
+    for event in tandem.follow(job.id):
+        print(event.type, event.data)
+    print(tandem.predict(job.id, [Path("three.png")]).predictions[0].label)
 """
 
 import base64
@@ -59,6 +59,12 @@ class TandemAPIError(Exception):
     def pointer(self) -> str | None:
         """Where the first wrong field is, as a JSON pointer into the body that was sent."""
         return self.errors[0].get("pointer") if self.errors else None
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        fields = (f"{error.get('pointer')}: {error.get('detail')}" for error in self.errors)
+        return "; ".join(fields) if self.errors else self.detail
 
 
 class Tandem:
@@ -127,7 +133,9 @@ class Tandem:
 
     def metrics(self, job_id: str, points: int | None = None) -> dict[str, list[Any]]:
         """The job's metrics as columns, thinned to about `points` rows."""
-        columns: dict[str, list[Any]] = self._json("GET", f"/jobs/{job_id}/metrics", params=_given(points=points))
+        columns: dict[str, list[Any]] = self._json(
+            "GET", f"/jobs/{job_id}/metrics", params=_given(points=points)
+        )
         return columns
 
     def logs(self, job_id: str) -> str:
@@ -242,7 +250,7 @@ class Tandem:
         self._answer("DELETE", f"/models/{name}/aliases/{alias}")
 
     def download_weights(self, name: str, version: int, file: Path) -> Path:
-        """Write the version's safetensors file (torch `state_dict` names and layouts) to `file`, checked by its hash."""
+        """Write the version's safetensors file (torch `state_dict` names) to `file`, checked by its hash."""
         expected = self.model_version(name, version).sha256
         unfinished = file.with_name(file.name + ".part")
         url = f"/models/{name}/versions/{version}/weights"
@@ -361,4 +369,4 @@ def _refusal(answer: httpx.Response) -> TandemAPIError:
 
 
 def _unreachable(url: str, problem: httpx.TransportError) -> TandemAPIError:
-    return TandemAPIError(f"Tandem at {url} does not answer ({problem or type(problem).__name__}).")
+    return TandemAPIError(f"Tandem at {url} does not answer ({str(problem) or type(problem).__name__}).")

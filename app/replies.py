@@ -70,7 +70,7 @@ class Job(Reply):
 
 
 class JobEvent(Reply):
-    """One event of a job. `id` counts from 1 within the job; `type` is status, progress, metric, log, checkpoint or done."""
+    """`id` counts from 1 within the job; `type` is status, progress, metric, log, checkpoint or done."""
 
     id: int
     type: str
