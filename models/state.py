@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from models.errors import CorruptArtifact
-from models.weights import Weights
+from models.weights import Weights, in_c_order
 
 Slots = dict[str, dict[str, np.ndarray]]
 FORMAT = "tandem-checkpoint-1"
@@ -51,7 +51,7 @@ def save_state(state: TrainingState, folder: Path) -> None:
         for name, array in arrays.items()
     }
     tensors |= {f"best/{name}": array for name, array in state.best_weights.items()}
-    _write(folder / "state.safetensors", save(tensors))
+    _write(folder / "state.safetensors", save(in_c_order(tensors)))
     manifest = {
         "format": FORMAT,
         "sha256": _sha256(folder / "state.safetensors"),

@@ -43,7 +43,13 @@ class WeightsFile:
 
 def write_weights(file: WeightsFile, path: Path) -> None:
     """Write the file; the caller moves it to where it belongs."""
-    save_file(file.weights, path, metadata={"tandem": file.card.model_dump_json()})
+    save_file(in_c_order(file.weights), path, metadata={"tandem": file.card.model_dump_json()})
+
+
+def in_c_order(weights: Weights) -> Weights:
+    """The same tensors with rows contiguous: safetensors writes memory as it lies, a transposed view wrongly."""
+    # np.ascontiguousarray would turn a 0-d counter into shape (1,).
+    return {name: np.asarray(array, order="C") for name, array in weights.items()}
 
 
 def read_weights(path: Path) -> WeightsFile:

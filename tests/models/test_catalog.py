@@ -1,0 +1,81 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from models.catalog import AnySpec, ModelSpec, architectures, declarations, parameter_count
+from models.errors import InvalidInput
+from models.initial import initial_weights
+from models.signature import ImageInput, Signature, TableInput
+
+IMAGES = Signature(task="image-classification", input=ImageInput(height=16, width=16, channels=3), outputs=10)
+REGRESSION = Signature(task="tabular-regression", input=TableInput(features=2, columns=("a", "b")), outputs=1)
+adapter = TypeAdapter(ModelSpec)
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_every_architecture_is_chosen_by_its_name_and_refuses_unknown_options(name):
+    assert adapter.validate_python({"architecture": name}).name == name
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"architecture": name, "no_such_option": 1})
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_every_architecture_says_what_it_is_and_how_to_train_it(name):
+    spec = architectures()[name](architecture=name)
+    assert spec.title
+    assert {"batch_size", "optimizer", "schedule"} <= spec.training_defaults(IMAGES).keys()
+
+
+@pytest.mark.parametrize("spec", get_args(AnySpec), ids=lambda spec: spec.__name__)
+def test_a_task_that_an_architecture_does_not_do_is_refused(spec):
+    text = Signature(task="text-classification", input=TableInput(features=1, columns=("a",)), outputs=2)
+    with pytest.raises(InvalidInput, match="does not do text-classification") as caught:
+        spec().check(text)
+    assert caught.value.pointer == "/model/architecture"
+
+
+def test_the_cnn_refuses_images_that_its_stages_would_halve_to_nothing():
+    small = IMAGES.model_copy(update={"input": ImageInput(height=8, width=8, channels=1)})
+    adapter.validate_python({"architecture": "cnn", "stages": 3}).check(small)
+    with pytest.raises(InvalidInput, match="at most 3"):
+        adapter.validate_python({"architecture": "cnn", "stages": 4}).check(small)
+
+
+def test_the_cnn_refuses_images_outside_its_range():
+    large = IMAGES.model_copy(update={"input": ImageInput(height=96, width=96, channels=3)})
+    with pytest.raises(InvalidInput, match="96x96"):
+        adapter.validate_python({"architecture": "cnn"}).check(large)
+
+
+def test_resnet18_has_as_many_parameters_as_published():
+    published = Signature(
+        task="image-classification", input=ImageInput(height=224, width=224, channels=3), outputs=1000
+    )
+    assert parameter_count(adapter.validate_python({"architecture": "resnet18"}), published) == 11_689_512
+
+
+@pytest.mark.parametrize("name", architectures())
+def test_initial_weights_depend_on_the_seed_and_nothing_else(name):
+    spec = architectures()[name]()
+    first, again, other = (initial_weights(spec, IMAGES, seed) for seed in (0, 0, 1))
+    assert first.keys() == declarations(spec, IMAGES).keys()
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    drawn = [key for key in first if key.endswith(".weight") and first[key].ndim > 1]
+    assert drawn
+    assert all(not np.array_equal(first[key], other[key]) for key in drawn)
+
+
+def test_a_linear_layer_starts_as_torch_starts_it():
+    weights = initial_weights(architectures()["mlp"](hidden=(500,)), REGRESSION, 0)
+    bound = 1 / np.sqrt(2)
+    assert np.abs(weights["layers.0.weight"]).max() <= bound
+    assert weights["layers.0.weight"].std() == pytest.approx(bound / np.sqrt(3), rel=0.1)
+
+
+def test_counters_keep_their_type_and_shape():
+    weights = initial_weights(architectures()["cnn"](), IMAGES, 0)
+    counter = weights["stages.0.bn1.num_batches_tracked"]
+    assert counter.dtype == np.int64
+    assert counter.shape == ()
