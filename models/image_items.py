@@ -161,8 +161,12 @@ def _name(item: object) -> str:
 def _fault(item: list[object]) -> str:
     """Why a nested list is not an array of pixels."""
     level: list[object] = item
+    depth = 1
     while set(map(type, level)) == {list}:
         level = list(chain.from_iterable(level))  # type: ignore[arg-type]
+        depth += 1
+    if depth > 3:
+        return f"The array is nested {depth} deep; it must be [height][width] or [height][width][channels]."
     kinds = set(map(type, level))
     if kinds and kinds <= {int, float}:
         bad = next((value for value in level if not 0 <= value <= 255), None)  # type: ignore[operator]

@@ -62,10 +62,10 @@ def _wrong_columns(item: dict[str, object], index: int, columns: Sequence[str]) 
     unknown = next((str(name)[:100] for name in item if name not in columns), None)
     missing = [column for column in columns if column not in item]
     if unknown is not None:
-        hint = suggest(unknown, missing or columns) if len(columns) <= 20 or missing else ""
-        return InvalidInput(
-            f"Unknown column {unknown!r}. {hint}".strip(), pointer=f"/inputs/{index}/{_escaped(unknown)}"
-        )
+        hint = suggest(unknown, missing or columns)
+        if len(hint) > 300:  # no near name, and a table too wide to list
+            hint = f"Known: {_listed(columns)}."
+        return InvalidInput(f"Unknown column {unknown!r}. {hint}", pointer=f"/inputs/{index}/{_escaped(unknown)}")
     return InvalidInput(f"Missing column(s): {_listed(missing)}.", pointer=f"/inputs/{index}")
 
 

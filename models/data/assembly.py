@@ -31,9 +31,11 @@ def assemble(
     given. `columns` names the features of a table.
 
     Raises:
-        InvalidInput: too few rows, or a class that no training row has.
+        InvalidInput: too few rows, a class that no training row has, or a target that is always the same.
     """
-    if classes is not None:
+    if classes is None:
+        _check_varies(source)
+    else:
         _check_trained(source, classes)
     rows = divide(
         np.zeros(len(source), np.int64) if classes is None else source.y,
@@ -79,3 +81,8 @@ def _check_trained(source: Split, classes: Sequence[str]) -> None:
             "in the training rows.",
             code="untrained_class",
         )
+
+
+def _check_varies(source: Split) -> None:
+    if len(source) and source.y.min() == source.y.max():
+        raise InvalidInput("The target has the same value in every training row.", code="constant_target")
