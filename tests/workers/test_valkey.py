@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from models.errors import Unavailable
-from workers.embedded import LONGEST_SOCKET_PATH, EmbeddedValkey
+from workers.valkey import LONGEST_SOCKET_PATH, EmbeddedValkey
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_it_has_a_session_of_its_own(valkey: EmbeddedValkey) -> None:
 
 def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from workers.embedded import EmbeddedValkey\n"
+        "import sys, time; from pathlib import Path; from workers.valkey import EmbeddedValkey\n"
         "server = EmbeddedValkey(Path(sys.argv[1])); server.start()\n"
         "print(server.pid, flush=True); time.sleep(60)"
     )
