@@ -1,0 +1,188 @@
+"""Datasets by name: the built-in ones, always there, and uploads."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, exists, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from models.data import dataset as dataset_file
+from models.data.builtin import BUILTIN
+from models.data.dataset import Dataset, DatasetDescription
+from models.errors import Conflict, InvalidInput, NotFound, suggest
+from models.job import NAME_PATTERN
+from workers import idempotency as idempotency_keys
+from workers.artifacts import Artifact, ArtifactStore
+from workers.clock import moment, now
+from workers.database import Database, upsert
+from workers.idempotency import IdempotencyClaim
+from workers.identifiers import new_id, stable_id
+from workers.paging import Order, Page, page_of, unknown_cursor
+from workers.references import discard
+from workers.tables import DatasetRow, JobRow
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """`sha256` and `size_bytes` of the stored file are None for a built-in that nobody has prepared yet."""
+
+    id: str
+    name: str
+    description: DatasetDescription
+    sha256: str | None
+    size_bytes: int | None
+    builtin: bool
+    created_at: datetime
+
+
+def get(db: Database, name_or_id: str) -> DatasetRecord:
+    """Raises NotFound, with the nearest name."""
+    _introduce_builtin(db, name_or_id)
+    with db.reading() as session:
+        return _record(_find(session, name_or_id))
+
+
+def page(
+    db: Database, limit: int = 20, after: str | None = None, order: Order = "desc"
+) -> Page[DatasetRecord]:
+    """All datasets, newest first, the built-in ones last. `after` is an id. Raises InvalidInput."""
+    for name in BUILTIN:
+        _introduce_builtin(db, name)
+    with db.reading() as session:
+        if after is not None and session.get(DatasetRow, after) is None:
+            raise unknown_cursor(after)
+        rows = page_of(session, select(DatasetRow), DatasetRow.id, limit=limit, after=after, order=order)
+        return rows.map(_record)
+
+
+def check_name(db: Database, name: str) -> None:
+    """Whether an upload may have this name. Raises InvalidInput, or Conflict when it is taken."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidInput(
+            f"{name!r} cannot be a dataset's name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', and begin with a"
+            " letter or digit.",
+            pointer="/name",
+        )
+    with db.reading() as session:
+        if name in BUILTIN or session.scalar(select(exists().where(DatasetRow.name == name))):
+            raise _taken(name)
+
+
+def add(
+    db: Database,
+    store: ArtifactStore,
+    name: str,
+    dataset: Dataset,
+    *,
+    idempotency: IdempotencyClaim | None = None,
+) -> DatasetRecord:
+    """Store an upload. Raises InvalidInput for a bad name, Conflict when it is taken."""
+    check_name(db, name)
+    with store.scratch(".safetensors") as path:
+        dataset_file.write(dataset, path)
+        artifact = store.adopt(path)
+    row = DatasetRow(
+        id=new_id("ds"),
+        name=name,
+        description=dataset.description.model_dump(mode="json"),
+        builtin=False,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        created_at=now(),
+    )
+    try:
+        with db.session() as session:
+            session.add(row)
+            session.flush()
+            if idempotency is not None:
+                idempotency_keys.attach(session, idempotency, row.id)
+            return _record(row)
+    except IntegrityError as problem:
+        raise _taken(name) from problem
+
+
+def delete(db: Database, store: ArtifactStore, name_or_id: str) -> None:
+    """Delete an upload and its file. Raises NotFound; Conflict for a built-in or while a job needs it."""
+    with db.session() as session:
+        row = _find(session, name_or_id, for_update=True)
+        if row.builtin:
+            raise Conflict(f"{row.name!r} is built in; it cannot be deleted.")
+        user = session.scalar(_unfinished_jobs(row.id).limit(1))
+        if user is not None:
+            raise Conflict(f"job {user} needs dataset {row.name!r}; wait for it or cancel it first.")
+        session.delete(row)
+        sha256 = row.sha256
+    if sha256 is not None:
+        discard(db, store, sha256)
+
+
+def record_prepared(db: Database, name: str, artifact: Artifact) -> None:
+    """A built-in dataset's file is in the store now."""
+    _introduce_builtin(db, name)
+    with db.session() as session:
+        row = _find(session, name, for_update=True)
+        row.sha256, row.size_bytes = artifact.sha256, artifact.size_bytes
+
+
+def hold(session: Session, dataset_id: str, name: str) -> None:
+    """Keep the dataset from being deleted until this transaction ends. Raises NotFound when it is gone."""
+    query = select(DatasetRow.id).where(DatasetRow.id == dataset_id).with_for_update(read=True)
+    if session.scalar(query) is None:
+        raise NotFound(f"dataset {name!r} has been deleted; upload it again.", pointer="/dataset")
+
+
+def _introduce_builtin(db: Database, name_or_id: str) -> None:
+    """Insert the row of a built-in dataset that this database has not seen yet; whoever is first wins."""
+    name = next((name for name in BUILTIN if name_or_id in (name, stable_id("ds", name))), None)
+    if name is None:
+        return
+    identifier = stable_id("ds", name)
+    with db.reading() as session:
+        if session.get(DatasetRow, identifier) is not None:
+            return
+    with db.session() as session:
+        row = upsert(session, DatasetRow).values(
+            id=identifier,
+            name=name,
+            description=BUILTIN[name].description.model_dump(mode="json"),
+            builtin=True,
+            created_at=now(),
+        )
+        session.execute(row.on_conflict_do_nothing())
+
+
+def _find(session: Session, name_or_id: str, *, for_update: bool = False) -> DatasetRow:
+    column = DatasetRow.id if name_or_id.startswith("ds_") else DatasetRow.name
+    query = select(DatasetRow).where(column == name_or_id)
+    row = session.scalar(query.with_for_update() if for_update else query)
+    if row is None:
+        known = {*BUILTIN, *session.scalars(select(DatasetRow.name))}
+        raise NotFound(
+            f"there is no dataset {name_or_id!r}. {suggest(name_or_id, known)}", pointer="/dataset"
+        )
+    return row
+
+
+def _unfinished_jobs(dataset_id: str) -> Select[str]:
+    return select(JobRow.id).where(JobRow.dataset_id == dataset_id, JobRow.status.in_(["queued", "running"]))
+
+
+def _taken(name: str) -> Conflict:
+    kind = "a built-in dataset" if name in BUILTIN else "another dataset"
+    return Conflict(f"{name!r} is the name of {kind}; choose another one.", pointer="/name")
+
+
+def _record(row: DatasetRow) -> DatasetRecord:
+    # What a built-in is follows the program, not what an older version has stored.
+    source = BUILTIN.get(row.name) if row.builtin else None
+    return DatasetRecord(
+        id=row.id,
+        name=row.name,
+        description=source.description if source else DatasetDescription.model_validate(row.description),
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        builtin=row.builtin,
+        created_at=moment(row.created_at),
+    )

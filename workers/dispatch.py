@@ -1,0 +1,94 @@
+"""The reconciler's transitions: attempts whose lease ran out, jobs whose message may be lost.
+
+No leader is needed: every statement may run in several processes at once.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from models.framework import FRAMEWORKS, Framework
+from workers.clock import now
+from workers.database import Database
+from workers.tables import JobRow
+from workers.transitions import Verdict, change, of_job, settle, verdict
+
+LOST = "the worker that ran it stopped answering"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A job whose attempt was given up, and what became of it."""
+
+    job_id: str
+    framework: Framework
+    status: Verdict
+
+
+def expire_leases(db: Database) -> list[Expired]:
+    """Give up every attempt whose lease ran out: the job is queued again, failed, or cancelled if that was asked.
+
+    The fence moves on, so the lost worker is refused if it comes back.
+    """
+    overdue = select(JobRow.id).where(JobRow.status == "running", JobRow.lease_until < now())
+    with db.reading() as session:
+        job_ids = session.scalars(overdue).all()
+    expired = [_expire(db, job_id) for job_id in job_ids]
+    return [one for one in expired if one is not None]
+
+
+def stale_queued(db: Database, redispatch_s: float, limit: int = 20) -> list[tuple[str, Framework]]:
+    """Jobs that may be claimed but whose message is `redispatch_s` old, or was never sent; oldest first.
+
+    At most `limit` for each framework: these run next, and a long queue does not fill the broker with copies.
+    """
+    with db.reading() as session:
+        return [
+            (job_id, framework)
+            for framework in FRAMEWORKS
+            for job_id in _stale(session, framework, redispatch_s, limit)
+        ]
+
+
+def mark_dispatched(db: Database, job_id: str) -> None:
+    """The job's message was sent just now."""
+    with db.session() as session:
+        change(session, of_job(job_id).where(JobRow.status == "queued").values(dispatched_at=now()))
+
+
+def _expire(db: Database, job_id: str) -> Expired | None:
+    with db.session() as session:
+        row = change(
+            session,
+            of_job(job_id)
+            .where(JobRow.status == "running", JobRow.lease_until < now())
+            .values(
+                status=verdict(JobRow.attempt < JobRow.max_attempts),
+                fence=JobRow.fence + 1,
+                lease_until=None,
+                dispatched_at=None,
+            ),
+        )
+        if row is None:
+            return None
+        reason = f"{LOST} (attempt {row.attempt} of {row.max_attempts})."
+        status = settle(session, row, row.fence - 1, "lost", reason, code="worker_lost")
+        return Expired(job_id, cast(Framework, row.framework), status)
+
+
+def _stale(session: Session, framework: Framework, redispatch_s: float, limit: int) -> list[str]:
+    """The oldest of the queue that may run, less those whose message is fresh."""
+    query = (
+        select(JobRow.id)
+        .where(
+            JobRow.status == "queued",
+            JobRow.framework == framework,
+            or_(JobRow.not_before.is_(None), JobRow.not_before <= now()),
+            or_(JobRow.dispatched_at.is_(None), JobRow.dispatched_at < now() - redispatch_s),
+        )
+        .order_by(JobRow.id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))

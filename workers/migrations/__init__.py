@@ -1,0 +1,90 @@
+"""Alembic's migrations, packaged, and run by one process at a time.
+
+A new one: change `workers/tables`, then `python -m workers.migrations "what changes"`.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from models.errors import Unavailable
+
+POSTGRESQL_LOCK = 0x7A4DE3
+"""An arbitrary number that only Tandem's migrations use as an advisory lock."""
+
+
+@cache
+def head() -> str:
+    """The revision that this version's tables are at."""
+    revision = ScriptDirectory.from_config(configuration()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision of this database; None when it has no tables yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: Engine, sqlite_path: Path | None) -> None:
+    """Run the migrations that this database lacks, in one transaction. Raises Unavailable."""
+    try:
+        if sqlite_path is None:
+            _upgrade_postgresql(engine)
+        else:
+            with _file_lock(sqlite_path.with_name(sqlite_path.name + ".lock")):
+                _write_ahead(engine)
+                _upgrade(engine)
+    except OperationalError as problem:
+        raise Unavailable("the database does not answer, so it cannot be migrated.") from problem
+
+
+def configuration() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "workers:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _upgrade(engine: Engine) -> None:
+    with engine.begin() as connection:
+        _upgrade_over(connection)
+
+
+def _upgrade_postgresql(engine: Engine) -> None:
+    with engine.begin() as connection:
+        # Held until the transaction ends, however it ends.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": POSTGRESQL_LOCK})
+        _upgrade_over(connection)
+
+
+def _upgrade_over(connection: Connection) -> None:
+    config = configuration()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _write_ahead(engine: Engine) -> None:
+    """Readers and the writer don't wait for each other. The mode stays with the file."""
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    # SQLite's own lock does not cover the change to WAL: two processes that try at once get SQLITE_BUSY.
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

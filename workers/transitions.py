@@ -1,0 +1,68 @@
+"""What the transitions of a job have in common: guarded statements and their consequences."""
+
+from typing import Literal, cast
+
+from sqlalchemy import ColumnElement, Update, case, update
+from sqlalchemy.orm import Session
+
+from workers.clock import now
+from workers.job_events import append_status
+from workers.tables import AttemptRow, JobRow
+from workers.tables.base import plain
+
+Verdict = Literal["queued", "failed", "cancelled"]
+Outcome = Literal["succeeded", "released", "failed", "cancelled", "lost"]
+
+
+def of_job(job_id: str) -> Update:
+    return update(JobRow).where(JobRow.id == job_id)
+
+
+def held(job_id: str, fence: int) -> Update:
+    """An update that only the attempt with this fence may make."""
+    return of_job(job_id).where(JobRow.fence == fence, JobRow.status == "running")
+
+
+def change(session: Session, statement: Update) -> JobRow | None:
+    """Run a guarded statement: the row as it is now and held until the transaction ends, or None."""
+    result = session.execute(statement.returning(JobRow), execution_options={"synchronize_session": False})
+    return result.scalar_one_or_none()
+
+
+def verdict(again: ColumnElement[bool]) -> ColumnElement[str]:
+    """The status of a job whose attempt has ended without a result."""
+    return case((JobRow.cancel_requested, "cancelled"), (again, "queued"), else_="failed")
+
+
+def settle(
+    session: Session, row: JobRow, fence: int, outcome: Outcome, reason: str, *, code: str | None = None
+) -> Verdict:
+    """Note how the attempt with this fence ended and what became of the job: its status, already decided."""
+    reason = plain(reason)
+    if row.status == "failed":
+        row.error_code, row.error_message = code, reason
+    if row.status == "queued":
+        row.owner = None
+    else:
+        row.not_before = None
+        row.finished_at = now()
+    row.phase = None
+    end_attempt(session, row, fence, outcome, reason)
+    append_status(session, row, reason=reason)
+    return cast(Verdict, row.status)
+
+
+def begin_attempt(session: Session, row: JobRow, worker: str, host: str) -> None:
+    session.add(
+        AttemptRow(
+            job_id=row.id, fence=row.fence, attempt=row.attempt, worker=worker, host=host, started_at=now()
+        )
+    )
+
+
+def end_attempt(session: Session, row: JobRow, fence: int, outcome: Outcome, reason: str | None) -> None:
+    session.execute(
+        update(AttemptRow)
+        .where(AttemptRow.job_id == row.id, AttemptRow.fence == fence)
+        .values(ended_at=now(), outcome=outcome, reason=reason)
+    )
