@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from functools import lru_cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from models.framework import Framework
 from workers.settings import Settings
@@ -80,7 +79,7 @@ def backlog(settings: Settings, framework: Framework) -> int | None:
     from redis import RedisError
 
     try:
-        return int(_client(settings.broker_url).llen(queue_name(framework)))  # type: ignore[arg-type]
+        return int(_client(settings.broker_url).llen(queue_name(framework)))
     except RedisError:
         return None
 
@@ -141,7 +140,5 @@ def _client(broker_url: str) -> Redis:
 
 def _redis_url(broker_url: str) -> str:
     """The broker's URL as redis-py spells it: kombu writes a unix socket `redis+socket://`, redis-py `unix://`."""
-    parts = urlsplit(broker_url)
-    if parts.scheme == "redis+socket":
-        return parts._replace(scheme="unix", query=parts.query.replace("virtual_host=", "db=")).geturl()
-    return broker_url
+    scheme, _, rest = broker_url.partition("://")
+    return f"unix://{rest.replace('virtual_host=', 'db=')}" if scheme == "redis+socket" else broker_url

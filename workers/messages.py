@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from models.engine import Device
-from models.framework import Framework
 from models.job import JobSpec
 
 
@@ -23,20 +22,19 @@ class Message(BaseModel):
 
 
 class BuiltinDataset(Message):
-    """A dataset that ships with Tandem: the trainer prepares it and reports the file, to be kept."""
+    """A dataset that Tandem knows how to get: the trainer prepares it and reports the file, to be kept."""
 
     kind: Literal["builtin"] = "builtin"
     name: str
-    datasets_dir: str | None = None
-    """A folder that may already hold the publisher's files."""
+    folder: str
+    """Holds the publisher's files, or receives them."""
 
 
 class StoredDataset(Message):
-    """A dataset file in the artifact store."""
+    """A dataset file in the artifact store, its hash checked."""
 
     kind: Literal["stored"] = "stored"
     path: str
-    sha256: str
 
 
 class Assignment(Message):
@@ -53,11 +51,11 @@ class Assignment(Message):
     """Scratch space of this attempt; deleted after it."""
     checkpoint_folder: str
     """Where this attempt's checkpoints go, one folder a step."""
+    checkpoint_every_s: float
     checkpoints: tuple[str, ...] = ()
     """Folders to resume from, the newest first; the first undamaged one is taken."""
     initial_weights: str | None = None
     """A weights file to start from when there is no checkpoint."""
-    keep_checkpoints: int = 2
 
 
 class Stop(Message):
@@ -68,11 +66,9 @@ class Stop(Message):
 
 
 class Ready(Message):
-    """A spare has imported its framework, touched the device and waits for an assignment."""
+    """A trainer has imported its framework, touched the device and waits for an assignment."""
 
     kind: Literal["ready"] = "ready"
-    framework: Framework
-    device: str
 
 
 class Phase(Message):
@@ -83,7 +79,7 @@ class Phase(Message):
 
 
 class DatasetPrepared(Message):
-    """A built-in dataset was written to this file in the work folder."""
+    """A built-in dataset was written to this file of the work folder."""
 
     kind: Literal["dataset_prepared"] = "dataset_prepared"
     path: str
@@ -96,6 +92,7 @@ class Started(Message):
     device: str
     step: int
     total_steps: int
+    epochs: int
     setup_s: float
 
 
@@ -107,18 +104,22 @@ class FirstStep(Message):
 
 
 class Progressed(Message):
+    """`step` steps are done; `epoch` counts from 1 and is the one in progress."""
+
     kind: Literal["progress"] = "progress"
     epoch: int
-    epochs: int
     step: int
-    total_steps: int
+    samples_per_s: float | None
 
 
 class Measured(Message):
-    """A point of the metrics: `values` by name, e.g. {"loss": 0.3, "accuracy": 0.9}."""
+    """A point of the metrics: means since the last such point, or of the whole epoch.
+
+    `values` by name, e.g. {"train_loss": 0.3, "validation_accuracy": 0.9}.
+    """
 
     kind: Literal["metric"] = "metric"
-    split: Literal["train", "validation", "test"]
+    span: Literal["train", "epoch"]
     step: int
     epoch: int
     values: dict[str, float]
@@ -137,6 +138,7 @@ class Result(Message):
 
     kind: Literal["result"] = "result"
     weights: str
+    step: int
     parameters: int
     metrics: dict[str, float]
     timing: dict[str, float]

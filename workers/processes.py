@@ -21,8 +21,9 @@ Stream = int | IO[bytes] | None
 class Nursery:
     """The one thread that starts children.
 
-    The kernel sends the parent's death signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG),
-    so a child started from a pool's thread would die with that thread. This one lives as long as the process.
+    The kernel sends the parent's death signal when the *thread* that forked ends (prctl(2),
+    PR_SET_PDEATHSIG), so a child started from a pool's thread would die with that thread. This one lives as
+    long as the process.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 def tie_to(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; exit at once if it already has.
 
-    Linux only. The setting survives exec. Elsewhere a trainer still ends itself when its standard input closes.
+    Linux only. The setting survives exec. Elsewhere a trainer still ends when its standard input closes.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

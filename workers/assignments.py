@@ -1,0 +1,67 @@
+"""What a trainer needs to know for one attempt, gathered from the database and the artifact store."""
+
+import json
+from pathlib import Path
+
+from models.job import FromJob, FromModel, JobSpec
+from workers import checkpoints, job_queries, messages, registry
+from workers.artifacts import ArtifactStore
+from workers.database import Database
+from workers.datasets import DatasetRecord
+from workers.job_records import Job
+from workers.jobs import Claim
+from workers.settings import Settings
+
+
+def assemble(
+    db: Database, store: ArtifactStore, settings: Settings, claim: Claim, dataset: DatasetRecord
+) -> messages.Assignment:
+    """The assignment of a claimed job; makes its work folder.
+
+    Raises NotFound when a model that it starts from is gone, CorruptArtifact when a stored file is damaged.
+    """
+    job = claim.job
+    spec = JobSpec.model_validate_json(json.dumps(job.spec))
+    work = settings.work_dir / f"{job.id}-{claim.fence}"
+    work.mkdir(parents=True, exist_ok=True)
+    return messages.Assignment(
+        job_id=job.id,
+        fence=claim.fence,
+        spec=spec,
+        dataset=_dataset(store, settings, dataset),
+        device=settings.device,
+        work_folder=str(work),
+        checkpoint_folder=str(checkpoints.folder(settings.checkpoints_dir, job.id, claim.fence)),
+        checkpoint_every_s=spec.training.checkpoint_every_s or settings.checkpoint_every_s,
+        checkpoints=tuple(map(str, _checkpoints(db, settings.checkpoints_dir, job, spec))),
+        initial_weights=_initial_weights(db, store, spec),
+    )
+
+
+def _dataset(
+    store: ArtifactStore, settings: Settings, record: DatasetRecord
+) -> messages.BuiltinDataset | messages.StoredDataset:
+    if record.sha256 is not None:
+        return messages.StoredDataset(path=str(store.verify(record.sha256)))
+    folder = settings.datasets_dir or settings.cache_dir / "datasets"
+    return messages.BuiltinDataset(name=record.name, folder=str(folder))
+
+
+def _checkpoints(db: Database, root: Path, job: Job, spec: JobSpec) -> list[Path]:
+    """The job's own checkpoints, then those of the jobs that it continues; of each the newest first."""
+    found = checkpoints.newest_first(root, job.id)
+    earlier = job.resumed_from or _continued(spec)
+    if earlier is not None:
+        before = job_queries.get(db, earlier)
+        found += _checkpoints(db, root, before, JobSpec.model_validate_json(json.dumps(before.spec)))
+    return found
+
+
+def _continued(spec: JobSpec) -> str | None:
+    return spec.init.source.job if isinstance(spec.init.source, FromJob) else None
+
+
+def _initial_weights(db: Database, store: ArtifactStore, spec: JobSpec) -> str | None:
+    if not isinstance(spec.init.source, FromModel):
+        return None
+    return str(store.verify(registry.resolve(db, spec.init.source.model).sha256))

@@ -1,0 +1,94 @@
+"""The reconciler: attempts whose worker is lost, messages that were lost, and files that nobody needs.
+
+It runs in every API process. No leader is needed: each of its statements is safe from several at once.
+"""
+
+import threading
+import time
+from shutil import rmtree
+
+import structlog
+
+from models.errors import NotFound, Unavailable
+from models.framework import FRAMEWORKS, Framework
+from workers import broker, dispatch, fleet, idempotency, job_queries, references
+from workers.artifacts import ArtifactStore
+from workers.database import Database
+from workers.settings import Settings
+
+CLEAN_EVERY_S = 3600.0
+FORGET_WORKERS_AFTER_S = 86400.0
+KEEP_SCRATCH_S = 86400.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """A thread that sweeps every `reconcile_every_s` seconds."""
+
+    def __init__(self, db: Database, store: ArtifactStore, settings: Settings) -> None:
+        self._db, self._store, self._settings = db, store, settings
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="reconciler", daemon=True)
+        self._cleaned_at = time.monotonic()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when no sweep is under way."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def sweep(self) -> None:
+        """Give up lost attempts, then send again what may not have been sent. Raises Unavailable."""
+        for lost in dispatch.expire_leases(self._db):
+            log.warning("lease expired", job_id=lost.job_id, status=lost.status)
+        stale = dispatch.stale_queued(self._db, self._settings.redispatch_s)
+        for framework in FRAMEWORKS:
+            self._send(framework, [job_id for job_id, its in stale if its == framework])
+
+    def clean(self) -> None:
+        """Delete what crashes left behind and what is long over. Raises Unavailable."""
+        references.sweep(self._db, self._store)
+        self._store.clean(KEEP_SCRATCH_S)
+        fleet.prune(self._db, FORGET_WORKERS_AFTER_S)
+        idempotency.prune(self._db)
+        self._clean_work()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(self._settings.reconcile_every_s):
+            try:
+                self.sweep()
+                self._clean_if_due()
+            except Unavailable as problem:
+                log.warning("sweep put off", problem=problem.detail)
+            except Exception:  # the next sweep may fare better, and without sweeps lost jobs stay lost
+                log.exception("sweep failed")
+
+    def _clean_if_due(self) -> None:
+        if time.monotonic() - self._cleaned_at > CLEAN_EVERY_S:
+            self._cleaned_at = time.monotonic()
+            self.clean()
+
+    def _send(self, framework: Framework, job_ids: list[str]) -> None:
+        """Publish the jobs again, but no more messages than the queue lacks: a job may just be waiting its turn."""
+        if not job_ids or (waiting := broker.backlog(self._settings, framework)) is None:
+            return
+        for job_id in job_ids[: max(0, len(job_ids) - waiting)]:
+            if not broker.publish(self._settings, framework, job_id):
+                return
+            dispatch.mark_dispatched(self._db, job_id)
+
+    def _clean_work(self) -> None:
+        """Scratch folders of attempts that are over: their worker was killed before it could."""
+        for folder in self._settings.work_dir.glob("job_*-*"):
+            job_id, _, fence = folder.name.rpartition("-")
+            try:
+                job = job_queries.get(self._db, job_id)
+                over = job.finished or str(job.fence) != fence
+            except NotFound:
+                over = True
+            if over:
+                rmtree(folder, ignore_errors=True)

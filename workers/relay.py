@@ -1,0 +1,54 @@
+"""What a trainer's report means for the job's row."""
+
+from pathlib import Path
+
+from workers import messages
+from workers.ledger import News
+from workers.reports import Checkpoint, Metrics, Progress
+
+
+def news(report: messages.Report, started: messages.Started | None) -> News | None:
+    """What to record of a report; None if nothing. `started` is the attempt's Started, once it was said."""
+    match report:
+        case messages.Phase():
+            return News(phase=report.text)
+        case messages.Started():
+            return News(device=report.device, timing={"setup_s": report.setup_s})
+        case messages.FirstStep():
+            return News(phase="training", timing={"compile_s": report.compile_s})
+        case messages.Progressed():
+            return _progress(report, started)
+        case messages.Measured():
+            return _point(report)
+        case messages.CheckpointWritten():
+            return News(reports=(_checkpoint(report),))
+    return None
+
+
+def _progress(report: messages.Progressed, started: messages.Started | None) -> News | None:
+    if started is None:
+        return None
+    timing = {} if report.samples_per_s is None else {"samples_per_s": report.samples_per_s}
+    progress = Progress(report.epoch, started.epochs, report.step, started.total_steps)
+    return News(progress=progress, timing=timing)
+
+
+def _point(report: messages.Measured) -> News:
+    """An epoch's training means only refresh the row: its curve has a point every few steps already."""
+    train, validation = _part(report.values, "train_"), _part(report.values, "validation_")
+    if report.span == "train":
+        return News(reports=(Metrics(report.step, report.epoch, "train", train),))
+    means = {f"train_{name}": value for name, value in train.items()}
+    if not validation:
+        return News(metrics=means)
+    return News(metrics=means, reports=(Metrics(report.step, report.epoch, "validation", validation),))
+
+
+def _part(values: dict[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def _checkpoint(report: messages.CheckpointWritten) -> Checkpoint:
+    """The folder as the table keeps it: `<job>/<fence>/<step>`, wherever the checkpoints are mounted."""
+    folder = "/".join(Path(report.folder).parts[-3:])
+    return Checkpoint(report.step, report.epoch, folder, report.size_bytes)

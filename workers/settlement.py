@@ -1,0 +1,123 @@
+"""How an attempt is settled: its outcome becomes one fenced transition of the job."""
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import rmtree
+from threading import Event
+from typing import TypeVar
+
+import structlog
+
+from models.errors import Unavailable
+from workers import checkpoints, jobs, messages, references
+from workers.artifacts import ArtifactStore
+from workers.attempt import Ended, Lost, Outcome
+from workers.database import Database
+from workers.datasets import DatasetRecord
+from workers.jobs import Claim
+from workers.ledger import Ledger
+from workers.reports import FinishedModel
+from workers.settings import Settings
+
+RETRY_EVERY_S = 0.5
+LONGEST_BACKOFF_S = 300.0
+
+Answer = TypeVar("Answer")
+log = structlog.get_logger(__name__)
+
+
+class Settlement:
+    """Settles one attempt. While the database does not answer, every transition is tried again."""
+
+    def __init__(
+        self,
+        db: Database,
+        store: ArtifactStore,
+        settings: Settings,
+        claim: Claim,
+        ledger: Ledger,
+        hurry: Event,
+    ) -> None:
+        """When `hurry` is set, a database that does not answer is not waited for: the lease will run out."""
+        self._db, self._store, self._settings = db, store, settings
+        self._claim, self._ledger, self._hurry = claim, ledger, hurry
+        self._job = claim.job.id, claim.fence
+
+    def settle(self, outcome: Outcome, dataset: DatasetRecord) -> None:
+        match outcome:
+            case messages.Result():
+                self._finish(outcome, dataset)
+            case messages.Failed():
+                self.fail(outcome)
+            case Ended(reason="cancel"):
+                self._cancelled()
+            case Ended():
+                self._release()
+            case Lost():
+                log.warning("attempt lost; its results are discarded")
+
+    def fail(self, failed: messages.Failed) -> None:
+        """Another attempt later, if there is one left and it is worth it; else the job has failed."""
+        log.warning("attempt failed", code=failed.code, reason=failed.message)
+        self._transit(
+            lambda: jobs.attempt_failed(
+                self._db,
+                *self._job,
+                code=failed.code,
+                message=failed.message,
+                retryable=failed.retryable,
+                backoff_s=self._backoff_s(),
+            )
+        )
+        self._thin_checkpoints()
+
+    def _finish(self, result: messages.Result, dataset: DatasetRecord) -> None:
+        """Weights first, then the row that names them: a crash between leaves an artifact that nobody knows."""
+        artifact = self._store.put(Path(result.weights))
+        model = FinishedModel(
+            sha256=artifact.sha256,
+            size_bytes=artifact.size_bytes,
+            parameters=result.parameters,
+            signature=dataset.description.signature,
+            classes=dataset.description.classes,
+            metrics=result.metrics,
+            timing=result.timing,
+            stop_reason=result.stop_reason,
+        )
+        version = self._transit(lambda: jobs.finish(self._db, *self._job, model))
+        if version is None:
+            log.warning("the finish was refused; the weights are discarded")
+            references.discard(self._db, self._store, artifact.sha256)
+            return
+        log.info("attempt succeeded", model=version.name, version=version.version)
+        self._thin_checkpoints()
+
+    def _cancelled(self) -> None:
+        log.info("attempt cancelled")
+        self._transit(lambda: jobs.cancelled(self._db, *self._job))
+        self._thin_checkpoints()
+
+    def _release(self) -> None:
+        log.info("attempt given back")
+        self._transit(lambda: jobs.release(self._db, *self._job, reason="the worker was asked to stop"))
+
+    def _transit(self, transition: Callable[[], Answer]) -> Answer | None:
+        """The transition's answer; None also when the job was lost before the database answered."""
+        self._ledger.drain()
+        while not self._ledger.lost:
+            try:
+                return transition()
+            except Unavailable as problem:
+                log.warning("the database does not answer; trying again", problem=problem.detail)
+                if self._hurry.wait(RETRY_EVERY_S):
+                    break
+        return None
+
+    def _backoff_s(self) -> float:
+        return min(LONGEST_BACKOFF_S, self._settings.backoff_s * 2.0 ** (self._claim.attempt - 1))
+
+    def _thin_checkpoints(self) -> None:
+        """Keep the newest, so that another attempt or another job can go on from here."""
+        keep = self._settings.keep_checkpoints
+        for folder in checkpoints.newest_first(self._settings.checkpoints_dir, self._claim.job.id)[keep:]:
+            rmtree(folder, ignore_errors=True)

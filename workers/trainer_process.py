@@ -1,0 +1,93 @@
+"""A supervisor's hold on one trainer process: the lines to it and from it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO, cast
+
+from workers import messages, processes
+
+LONGEST_LINE = 1 << 20
+"""Bytes; a longer line is cut into pieces."""
+
+
+class Lines:
+    """Complete lines from a pipe, without ever waiting."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.ended = False
+        self._rest = b""
+        os.set_blocking(descriptor, False)
+
+    def read(self) -> list[bytes]:
+        """The lines that have arrived; at the pipe's end also what came after the last newline."""
+        while not self.ended:
+            try:
+                piece = os.read(self.descriptor, 1 << 16)
+            except BlockingIOError:
+                break
+            self._rest += piece
+            self.ended = not piece
+            if len(self._rest) > LONGEST_LINE:
+                break
+        return self._cut()
+
+    def _cut(self) -> list[bytes]:
+        *lines, self._rest = self._rest.split(b"\n")
+        if self._rest and (self.ended or len(self._rest) > LONGEST_LINE):
+            lines.append(self._rest)
+            self._rest = b""
+        return lines
+
+    def close(self) -> None:
+        self.ended = True
+        os.close(self.descriptor)
+
+
+class TrainerProcess:
+    """A started trainer. Use close() when done with it: it kills what is left and frees the pipes."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """`command` gets `--messages-fd N` appended."""
+        reports, reports_end = os.pipe()
+        log, log_end = os.pipe()
+        try:
+            self.process = processes.spawn(
+                [*command, "--messages-fd", str(reports_end)],
+                environment=environment,
+                stdin=-1,
+                stdout=cast(IO[bytes], log_end),
+                stderr=cast(IO[bytes], log_end),
+                keep=(reports_end,),
+            )
+        finally:
+            os.close(reports_end)
+            os.close(log_end)
+        self.reports, self.log = Lines(reports), Lines(log)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def tell(self, command: messages.Command) -> None:
+        """Send a command; to a dead trainer it goes nowhere, and its death shows elsewhere."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(command.line())
+            self.process.stdin.flush()
+
+    def kill(self) -> None:
+        processes.kill(self.process)
+
+    def close(self) -> None:
+        self.kill()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.reports.close()
+        self.log.close()
