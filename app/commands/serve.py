@@ -34,9 +34,11 @@ def address_options(command: Command) -> Command:
 def up(host: str | None, port: int | None, data: Path | None) -> None:
     """Serve everything on this machine until Ctrl-C: the API, a broker and one worker per framework."""
     from app.server import listening, serve
+    from workers import logging
     from workers.embedded import Stack
 
     settings = _settings(host=host, port=port, data_dir=data)
+    logging.configure(settings)
     with listening(settings) as door, Stack(settings) as stack:
         serve(stack.settings, door)
 
@@ -46,11 +48,11 @@ def up(host: str | None, port: int | None, data: Path | None) -> None:
 def api(host: str | None, port: int | None) -> None:
     """Serve the API alone; workers and broker run elsewhere."""
     from app.server import listening, serve
-    from workers.database import Database
+    from workers import logging
 
     settings = _settings(host=host, port=port)
+    logging.configure(settings)
     with listening(settings) as door:
-        Database(settings.database_url).migrate()
         serve(settings, door)
 
 

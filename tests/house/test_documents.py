@@ -77,3 +77,21 @@ def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_spec_in_the_training_guide_is_one_that_the_api_takes() -> None:
+    from models.job import JobSpec
+
+    (spec,) = (
+        found["text"]
+        for found in FENCE.finditer((ROOT / "docs/training.md").read_text())
+        if found["language"] == "json"
+    )
+    assert JobSpec.model_validate_json(spec).training.epochs == 12
+
+
+def test_the_operations_guide_lists_every_setting() -> None:
+    from workers.settings import Settings
+
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} == Settings.model_fields.keys()
