@@ -1,0 +1,1 @@
+"""What Tandem costs: each benchmark is a module, `python -m benchmarks.<name>`."""
