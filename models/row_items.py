@@ -65,7 +65,9 @@ def _wrong_columns(item: dict[str, object], index: int, columns: Sequence[str]) 
         hint = suggest(unknown, missing or columns)
         if len(hint) > 300:  # no near name, and a table too wide to list
             hint = f"Known: {_listed(columns)}."
-        return InvalidInput(f"Unknown column {unknown!r}. {hint}", pointer=f"/inputs/{index}/{_escaped(unknown)}")
+        return InvalidInput(
+            f"Unknown column {unknown!r}. {hint}", pointer=f"/inputs/{index}/{_escaped(unknown)}"
+        )
     return InvalidInput(f"Missing column(s): {_listed(missing)}.", pointer=f"/inputs/{index}")
 
 

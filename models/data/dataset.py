@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.numpy import save_file
 
 from models.data import mapped
@@ -104,7 +104,7 @@ def read(path: Path) -> Dataset:
     """
     metadata, tensors = mapped.read(path)
     try:
-        found = TypeAdapter(_Metadata).validate_json(metadata[_KEY])
+        found = _Metadata.model_validate_json(metadata[_KEY])
         splits = {name: Split(tensors.pop(f"{name}.x"), tensors.pop(f"{name}.y")) for name in SPLITS}
     except (KeyError, ValidationError) as error:
         raise CorruptArtifact("The file is not a dataset that this version can read.") from error

@@ -129,9 +129,7 @@ def test_fractions_are_rounded():
 
 def test_grey_pixels_fill_three_channels_and_colour_becomes_grey():
     grey = random_pixels(1, 4, 6)
-    assert np.array_equal(
-        image_model(channels=3).batch(grey.tolist()), np.repeat(grey[..., None], 3, axis=3)
-    )
+    assert np.array_equal(image_model(channels=3).batch(grey.tolist()), np.repeat(grey[..., None], 3, axis=3))
     colour = random_pixels(1, 4, 6, 3)
     expected = np.asarray(Image.fromarray(colour[0]).convert("L"))
     assert np.array_equal(image_model().batch(colour.tolist())[0, ..., 0], expected)
@@ -445,7 +443,12 @@ def test_any_items_at_all_are_taken_or_refused_by_name(preprocessing, items):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1))
+@given(
+    st.lists(
+        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
+        min_size=1,
+    )
+)
 def test_any_float32_rows_pass_through_json_unchanged(rows):
     through_json = json.loads(json.dumps(rows))
     assert np.array_equal(table_model().batch(through_json), np.array(rows, np.float32))

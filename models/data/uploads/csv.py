@@ -115,7 +115,9 @@ def _target_place(header: Sequence[str], target: str, limits: Limits) -> int:
         twice = next(name for name in header if header.count(name) > 1)
         raise InvalidInput(f"Two columns are named {twice!r}. Give each its own name.", pointer="/file")
     if target not in header:
-        hint = suggest(target[:100], header[:50])
+        hint = suggest(target[:100], header)
+        if len(hint) > 300:  # no near name, and a table too wide to list
+            hint = f"The columns begin with {', '.join(header[:8])}."
         raise InvalidInput(f"There is no column {target[:100]!r}. {hint}", pointer="/target")
     if len(header) == 1:
         raise InvalidInput("The file has no column besides the target.", pointer="/file")

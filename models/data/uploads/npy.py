@@ -18,7 +18,7 @@ _MAGIC = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 10_000
 _MAX_DIMENSIONS = 8
 # Booleans, whole numbers, floats, texts and bytes: nothing that holds Python objects, structures or dates.
-_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[US][0-9]{1,6})")
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|[US][1-9][0-9]{0,5})")
 _CHUNK = 1 << 20
 
 

@@ -20,6 +20,7 @@ from models.signature import Task
 
 _SUFFIXES = ("", "_train", "_val", "_test")
 _KNOWN = tuple(f"{part}{suffix}" for suffix in _SUFFIXES for part in "xy")
+_WRITE = "Write it with np.savez or np.savez_compressed."
 _MAX_READ_BYTES = 4 << 20
 
 
@@ -28,7 +29,9 @@ class _SteadyFile(io.FileIO):
     that is nothing but a directory would fill the memory."""
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0 or size > _MAX_READ_BYTES:
+        if size is None or size < 0:
+            size = Path(str(self.name)).stat().st_size - self.tell()
+        if size > _MAX_READ_BYTES:
             raise zipfile.BadZipFile("its directory is too large")
         return super().read(size) or b""
 
@@ -89,7 +92,7 @@ def read_arrays(path: Path, limits: Limits) -> dict[str, np.ndarray]:
         NotImplementedError,
     ) as error:
         raise InvalidInput(
-            "The file is not a readable .npz archive. Write it with np.savez or np.savez_compressed.",
+            f"The file is not a readable .npz archive. {_WRITE}",
             pointer="/file",
         ) from error
 
@@ -104,6 +107,11 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if name not in _KNOWN or not entry.filename.endswith(".npy"):
             shown = ascii(name[:40])
             raise InvalidInput(f"Unknown array {shown}. {suggest(name[:40], _KNOWN)}", pointer="/file")
+        # NumPy writes no other; zipfile unpacks the others with no bound on memory.
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InvalidInput(
+                f"Array {name!r} is compressed in a way that is not read. {_WRITE}", pointer="/file"
+            )
     if len(entries) != len(found):
         raise InvalidInput("The archive holds two arrays of the same name.", pointer="/file")
     return entries

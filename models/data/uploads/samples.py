@@ -76,11 +76,23 @@ def label_texts(y: np.ndarray, name: str) -> list[str]:
             "tabular-regression to predict a number.",
             pointer="/file",
         )
-    try:
-        texts: list[str] = (np.strings.decode(y, "utf-8") if y.dtype.kind == "S" else y).tolist()
-    except ValueError:  # bytes that are not UTF-8, or numbers that are no characters
-        raise InvalidInput(f"{name} holds texts that are not valid Unicode.", pointer="/file") from None
+    texts: list[str] = _unicode(y, name).tolist()
     return [text.strip() for text in texts]
+
+
+def _unicode(y: np.ndarray, name: str) -> np.ndarray:
+    """Texts whose every character is one; bytes are taken as UTF-8."""
+    try:
+        if y.dtype.kind == "S":
+            return np.strings.decode(y, "utf-8")
+    except UnicodeDecodeError:
+        pass
+    else:
+        # NumPy keeps any 32-bit number as a character, and fails when it meets Python.
+        codes = np.ascontiguousarray(y, y.dtype.newbyteorder("=")).view(np.uint32)
+        if not ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+            return y
+    raise InvalidInput(f"{name} holds texts that are not valid Unicode.", pointer="/file")
 
 
 def _column(y: np.ndarray, name: str) -> np.ndarray:
