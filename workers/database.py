@@ -32,6 +32,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self._url = make_url(url)
         self.dialect = _dialect(self._url.get_backend_name())
         self._engine = self._sqlite() if self.dialect == "sqlite" else self._postgresql()

@@ -10,7 +10,7 @@ This module has what clients and supervisors do; the reconciler's part is in `wo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import case, false, func, or_, select, true, update
+from sqlalchemy import case, false, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from models.errors import Conflict
@@ -25,10 +25,22 @@ from workers.identifiers import new_id
 from workers.job_events import append_progress, append_reports, append_status
 from workers.job_queries import find
 from workers.job_records import Job
-from workers.reports import FinishedModel, Progress, Report, finite
-from workers.tables import AttemptRow, CheckpointRow, JobRow
+from workers.reports import FinishedModel, Progress, Report
+from workers.tables import CheckpointRow, JobRow
 from workers.tables.base import plain
-from workers.transitions import Verdict, begin_attempt, change, end_attempt, held, of_job, settle, verdict
+from workers.transitions import (
+    Verdict,
+    begin_attempt,
+    change,
+    end_attempt,
+    held,
+    merge,
+    note_device,
+    note_progress,
+    of_job,
+    settle,
+    verdict,
+)
 
 LONGEST_NAME = 64
 
@@ -191,15 +203,15 @@ def record(
         if row is None:
             return False
         append_reports(session, row, reports)
-        _merge(row, metrics or {}, timing or {})
+        merge(row, metrics or {}, timing or {})
         row.dataset_sha256 = dataset_sha256 or row.dataset_sha256
         if device is not None:
-            _note_device(session, row, device)
+            note_device(session, row, device)
         if phase is not None:
             row.phase = plain(phase)
             append_status(session, row, phase=row.phase)
         if progress is not None:
-            _note_progress(row, progress)
+            note_progress(row, progress)
             append_progress(session, row, progress)
         return True
 
@@ -223,7 +235,7 @@ def finish(db: Database, job_id: str, fence: int, model: FinishedModel) -> regis
         )
         if row is None:
             return None
-        _merge(row, model.metrics, model.timing)
+        merge(row, model.metrics, model.timing)
         version = registry.add_version(session, row, model)
         row.model_name, row.model_version = version.name, version.version
         end_attempt(session, row, fence, "succeeded", model.stop_reason)
@@ -324,23 +336,3 @@ def _insert(session: Session, row: JobRow, idempotency: IdempotencyClaim | None)
 def _record(session: Session, row: JobRow) -> Job:
     session.flush()
     return job_records.job(row)
-
-
-def _merge(row: JobRow, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
-    row.metrics = {**row.metrics, **finite(metrics)}
-    row.timing = {**row.timing, **finite(timing)}
-
-
-def _note_progress(row: JobRow, progress: Progress) -> None:
-    row.epoch, row.epochs = progress.epoch, progress.epochs
-    row.step, row.total_steps = progress.step, progress.total_steps
-    row.last_progress_at = now()
-    if row.first_progress_at is None:
-        row.first_progress_at = now()
-        row.first_progress_step = progress.step
-
-
-def _note_device(session: Session, row: JobRow, device: str) -> None:
-    row.device = device
-    attempt = (AttemptRow.job_id == row.id, AttemptRow.fence == row.fence)
-    session.execute(update(AttemptRow).where(*attempt).values(device=device))

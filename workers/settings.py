@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+KIB = 2**10
 MIB = 2**20
 GIB = 2**30
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,12 +52,24 @@ class Settings(BaseSettings):
     max_body_bytes: Bytes = 32 * MIB
     max_upload_bytes: Bytes = 4 * GIB
     max_batch_items: int = Field(default=1024, ge=1)
+    body_grace_s: Seconds = Field(
+        default=20.0, description="A request's body may take so long, and more for what its bytes need."
+    )
+    body_min_bytes_per_s: Bytes = Field(
+        default=16 * KIB, description="A slower body is refused after its grace."
+    )
+    max_event_streams: int = Field(default=100, ge=0, description="Live streams of events at a time.")
 
-    serving_device: str = "cpu"
+    serving_device: Literal["auto", "cpu", "cuda"] = "cpu"
+    serving_threads: int = Field(default=2, ge=1, description="Predictions computed at a time.")
+    max_waiting_predictions: int = Field(
+        default=256, ge=1, description="More are refused until some are done."
+    )
     model_cache_bytes: Bytes = 2 * GIB
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     slots: int = Field(default=1, ge=1, description="Jobs that one worker runs at a time.")
+    threads: int | None = Field(default=None, ge=1, description="Of one trainer; default: cores / slots.")
     warm_spare: bool = Field(default=True, description="Keep a trainer waiting with its framework imported.")
     beat_s: Seconds = 10.0
     lease_s: Seconds = 60.0
@@ -104,6 +117,10 @@ class Settings(BaseSettings):
             )
         return self
 
+    def environment(self) -> dict[str, str]:
+        """The variables from which another process reads these settings; an empty one stands for None."""
+        return {f"TANDEM_{name.upper()}": _as_text(value) for name, value in self}
+
     @property
     def self_fence_s(self) -> float:
         """After so long without an answered heartbeat a supervisor ends its attempt by itself."""
@@ -133,6 +150,14 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Downloads and compiled programs; may be lost."""
         return self.data_dir / "cache"
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 @cache

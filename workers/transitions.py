@@ -1,5 +1,6 @@
 """What the transitions of a job have in common: guarded statements and their consequences."""
 
+from collections.abc import Mapping
 from typing import Literal, cast
 
 from sqlalchemy import ColumnElement, Update, case, update
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from workers.clock import now
 from workers.job_events import append_status
+from workers.reports import Progress, finite
 from workers.tables import AttemptRow, JobRow
 from workers.tables.base import plain
 
@@ -66,3 +68,26 @@ def end_attempt(session: Session, row: JobRow, fence: int, outcome: Outcome, rea
         .where(AttemptRow.job_id == row.id, AttemptRow.fence == fence)
         .values(ended_at=now(), outcome=outcome, reason=reason)
     )
+
+
+def merge(row: JobRow, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
+    """Add to what is known; a value that is not finite becomes None."""
+    row.metrics = {**row.metrics, **finite(metrics)}
+    row.timing = {**row.timing, **finite(timing)}
+
+
+def note_progress(row: JobRow, progress: Progress) -> None:
+    """How far the job is. The first note of an attempt is where its pace is measured from."""
+    row.epoch, row.epochs = progress.epoch, progress.epochs
+    row.step, row.total_steps = progress.step, progress.total_steps
+    row.last_progress_at = now()
+    if row.first_progress_at is None:
+        row.first_progress_at = now()
+        row.first_progress_step = progress.step
+
+
+def note_device(session: Session, row: JobRow, device: str) -> None:
+    """What the attempt runs on."""
+    row.device = device
+    attempt = (AttemptRow.job_id == row.id, AttemptRow.fence == row.fence)
+    session.execute(update(AttemptRow).where(*attempt).values(device=device))
