@@ -5,6 +5,7 @@
 
 import argparse
 import threading
+from collections.abc import Sequence
 from typing import Any, cast
 
 import structlog
@@ -23,16 +24,17 @@ from workers.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, framework: Framework) -> None:
+def run(settings: Settings, framework: Framework, *, trainer: Sequence[str] | None = None) -> None:
     """Take jobs until SIGTERM or SIGINT: running ones are given back at a checkpoint. A second signal hurries.
 
-    The database's tables are up to date. A broker that does not answer is waited for.
+    The database's tables are up to date. A broker that does not answer is waited for. `trainer` is the command
+    of another trainer than ours.
     """
     logging.configure(settings)
     worker = new_id("wrk")
     db, store = Database(settings.database_url), ArtifactStore(settings.artifacts_dir)
     spares = Spares(
-        trainer_environment.command(framework, settings),
+        trainer or trainer_environment.command(framework, settings),
         trainer_environment.environment(settings),
         keep=settings.warm_spare,
     )

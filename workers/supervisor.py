@@ -81,6 +81,7 @@ class Supervisor:
         settlement = Settlement(self._db, self._store, self._settings, claim, ledger, self._hurry)
         try:
             dataset = datasets.get(self._db, claim.job.dataset_id)
+            ledger.note(News(dataset_sha256=dataset.sha256))
             assignment = assignments.assemble(self._db, self._store, self._settings, claim, dataset)
             with self._running(claim, ledger, assignment, dataset) as attempt:
                 outcome = attempt.run()

@@ -1,0 +1,200 @@
+"""A database, a store, jobs and workers: all real; only the network that most jobs train is a toy."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from models.job import JobSpec
+from models.training import resolve
+from workers import datasets, job_queries, jobs, processes
+from workers.artifacts import ArtifactStore
+from workers.database import Database
+from workers.job_records import Job
+from workers.settings import Settings
+from workers.spares import Spares
+from workers.supervisor import Supervisor
+from workers.valkey import EmbeddedValkey
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+TOY_TRAINER = [sys.executable, str(HERE / "toy_trainer.py")]
+TOY_WORKER = [sys.executable, str(HERE / "toy_worker.py")]
+TOY_ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Bench:
+    """One installation: settings, database, store, and ways to put jobs in and watch them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.db = Database(settings.database_url)
+        self.db.migrate()
+        self.store = ArtifactStore(settings.artifacts_dir)
+
+    def job(
+        self,
+        *,
+        framework: str = "torch",
+        model: dict | None = None,
+        epochs: int = 2,
+        max_attempts: int = 3,
+        resumed_from: str | None = None,
+        init: object = "scratch",
+        training: dict | None = None,
+        **habits: object,
+    ) -> str:
+        """A queued job on digits; `habits` are the toy trainer's. Returns its id."""
+        body = {
+            "framework": framework,
+            "dataset": "digits",
+            "model": model or {"architecture": "linear"},
+            "training": {
+                "epochs": epochs,
+                "optimizer": {"name": "sgd", "learning_rate": 0.1},
+                **(training or {}),
+            },
+            "init": {"from": init},
+            "metadata": habits,
+        }
+        spec = JobSpec.model_validate(body, strict=False)
+        dataset = datasets.get(self.db, "digits")
+        description = dataset.description
+        resolved = resolve(spec.model, spec.training, description.signature, description.splits.train)
+        spec = spec.model_copy(update={"training": resolved})
+        made = jobs.create(self.db, spec, dataset, max_attempts=max_attempts, resumed_from=resumed_from)
+        return made.id
+
+    def get(self, job_id: str) -> Job:
+        return job_queries.get(self.db, job_id)
+
+    def status(self, job_id: str) -> str:
+        return self.get(job_id).status
+
+    def step(self, job_id: str) -> int:
+        return self.get(job_id).step or 0
+
+    def reaches(self, job_id: str, step: int) -> bool:
+        return eventually(lambda: self.step(job_id) >= step)
+
+    def first_loss(self, job_id: str) -> float:
+        events = job_queries.events(self.db, job_id)
+        return next(event.data["train_loss"] for event in events if event.type == "metric")
+
+    def trainers(self) -> list[int]:
+        """Trainer processes of this test process."""
+        return [
+            pid
+            for pid in children(os.getpid())
+            if b"--messages-fd" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+    @contextmanager
+    def locked_database(self) -> Iterator[None]:
+        """Nobody else can write until the end."""
+        with self.db.session() as session:
+            session.execute(text("SELECT 1"))  # the transaction begins with its first statement
+            yield
+
+    def weights(self, job_id: str) -> bytes:
+        """The bytes of the weights file that a succeeded job registered."""
+        from workers import registry
+
+        return self.store.path(registry.resolve(self.db, job_id).sha256).read_bytes()
+
+    def outcomes(self, job_id: str) -> list[str | None]:
+        return [attempt.outcome for attempt in job_queries.attempts(self.db, job_id)]
+
+    @contextmanager
+    def supervisor(self, trainer: list[str] = TOY_TRAINER, *, spare: bool = True) -> Iterator[Supervisor]:
+        spares = Spares(trainer, TOY_ENVIRONMENT, keep=spare)
+        spares.start()
+        supervisor = Supervisor(self.db, self.store, self.settings, spares, "wrk_test")
+        try:
+            yield supervisor
+        finally:
+            supervisor.drain()
+            supervisor.drain()
+            spares.stop()
+
+    @contextmanager
+    def running(self, supervisor: Supervisor, job_id: str) -> Iterator[threading.Thread]:
+        """The supervisor at work on the job in a thread; joined at the end."""
+        thread = threading.Thread(target=supervisor.run, args=(job_id,))
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.join(60)
+            assert not thread.is_alive()
+
+    def environment(self) -> dict[str, str]:
+        """For processes that read their settings from it."""
+        return {**TOY_ENVIRONMENT, **self.settings.environment()}
+
+    @contextmanager
+    def worker(self, command: list[str] = TOY_WORKER, **settings: object) -> Iterator[processes.Process]:
+        """A worker process; killed at the end if it is still there."""
+        environment = {f"TANDEM_{name.upper()}": str(value) for name, value in settings.items()}
+        process = processes.spawn(command, environment={**self.environment(), **environment})
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGCONT)
+            processes.kill(process)
+
+
+def short(folder: Path, **more: object) -> Settings:
+    """Settings under which a lost worker is noticed in a second or two."""
+    return Settings(
+        **{
+            "data_dir": folder,
+            "beat_s": 0.25,
+            "lease_s": 1.5,
+            "reconcile_every_s": 0.2,
+            "redispatch_s": 1.0,
+            "backoff_s": 0.1,
+            "checkpoint_every_s": 0.3,
+            "grace_s": 10,
+            **more,
+        }
+    )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(short(tmp_path))
+    yield made
+    made.db.close()
+
+
+@pytest.fixture
+def broker_bench(tmp_path: Path) -> Iterator[tuple[Bench, EmbeddedValkey]]:
+    """The same with a broker."""
+    with EmbeddedValkey(tmp_path / "broker") as valkey:
+        made = Bench(short(tmp_path, broker_url=valkey.url))
+        yield made, valkey
+        made.db.close()
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]

@@ -1,0 +1,13 @@
+"""A worker as `tandem worker` runs it, with the toy trainer; its settings come from the environment."""
+
+import sys
+from pathlib import Path
+
+from workers import service
+from workers.settings import Settings
+
+service.run(
+    Settings(),
+    "torch",
+    trainer=[sys.executable, str(Path(__file__).with_name("toy_trainer.py"))],
+)
