@@ -31,8 +31,6 @@ from models.training import Precision, TrainingSpec
 from models.weights import Weights
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-# What a piece of a segment may add to the device's memory: gathered rows, crop indices, logits.
-PIECE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class TorchTrainer:
 
     stride = 1
     compile_s = 0.0
+    piece_bytes = 64 * 1024 * 1024
+    """What a piece of a segment may add to the device's memory: gathered rows, crop indices, logits."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class TorchTrainer:
     def _steps_per_piece(self, batch_size: int) -> int:
         shape = self._signature.input.shape
         sample_bytes = prod(shape) * 4 + 16 * sum(shape[:2]) + 8 * self._signature.outputs
-        return max(1, PIECE_BYTES // (batch_size * sample_bytes))
+        return max(1, self.piece_bytes // (batch_size * sample_bytes))
 
     def _piece(self, segment: Segment) -> Tensor:
         """Losses and scores of the segment's steps, float64 [S, 2], on the device."""
