@@ -1,0 +1,71 @@
+"""Request bodies into typed values: read, checked as strict JSON, validated, explained where they are wrong."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from app import strict_json
+from app.errors import InvalidFields
+from app.hints import explain
+from models.errors import UnsupportedMedia
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
+    """A dependency that gives the request's JSON body as this model.
+
+    FastAPI's own body parameters take NaN for a number and know no nearest names, so they are not used.
+    """
+
+    async def parsed(request: Request) -> B:
+        require_json(request)
+        return parse(model, await request.body())
+
+    return parsed
+
+
+def parse(model: type[B], text: bytes) -> B:
+    """Raises Malformed or InvalidInput."""
+    strict_json.loads(text)
+    strict_json.refuse_duplicates(text)
+    try:
+        # From the text, not from the value: strict models take a JSON list for a tuple, but not a Python list.
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise invalid(model, error) from None
+
+
+def validate(model: type[B], value: Mapping[str, Any]) -> B:
+    """The same for a value that was parsed before, or comes from a form. Raises InvalidInput."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(model, error) from None
+
+
+def invalid(model: type[BaseModel], error: ValidationError) -> InvalidFields:
+    return InvalidFields(explain(error.errors(include_url=False), _schema(model)))
+
+
+@cache
+def _schema(model: type[BaseModel]) -> Mapping[str, Any]:
+    return model.model_json_schema(by_alias=True)
+
+
+def media_type(request: Request) -> str:
+    """The Content-Type without its parameters; empty when there is none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def require_json(request: Request) -> None:
+    """Raises UnsupportedMedia unless the body is declared as JSON, or not declared at all."""
+    declared = media_type(request)
+    if declared and declared != "application/json" and not declared.endswith("+json"):
+        raise UnsupportedMedia(
+            f"{declared[:80]!r} is not taken here. Send JSON with 'Content-Type: application/json'.",
+            pointer="/headers/content-type",
+        )

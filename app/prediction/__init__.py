@@ -1,0 +1,1 @@
+"""From a request to predictions: parsing, the models in memory, computing, answering."""

@@ -1,0 +1,79 @@
+"""From logits to what the client reads.
+
+Shape suffixes: B batch, K classes.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from app.schemas.predictions import Asked
+from models.errors import InvalidInput
+from models.preprocessing import TablePreprocessing
+from models.weights import ModelCard
+
+Prediction = dict[str, Any]
+
+
+def predictions(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Prediction]:
+    """One for each input, with what was asked for. Raises InvalidInput where the model's answer is not finite."""
+    _check_finite(logits_BK)
+    found = _values(logits_BK, card) if card.signature.is_regression else _choices(logits_BK, card, asked)
+    if "logits" in asked.wanted:
+        for prediction, row in zip(found, logits_BK.tolist(), strict=True):
+            prediction["logits"] = row
+    return found
+
+
+def softmax(logits_BK: np.ndarray) -> np.ndarray:
+    """Probabilities, float64 [B, K]. The largest logit is subtracted first, so that nothing overflows."""
+    shifted = logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    probabilities: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _choices(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Prediction]:
+    probabilities = softmax(logits_BK)
+    found: list[Prediction] = [{} for _ in logits_BK]
+    if "labels" in asked.wanted:
+        labels = card.classes or tuple(map(str, range(logits_BK.shape[1])))
+        # Stable: of two equal scores the class with the smaller index comes first, as argmax has it.
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : asked.top_k]
+        for prediction, indices, scores in zip(found, best.tolist(), probabilities, strict=True):
+            prediction.update(_labelled(indices, scores, labels))
+    if "probabilities" in asked.wanted:
+        for prediction, row in zip(found, probabilities.tolist(), strict=True):
+            prediction["probabilities"] = row
+    return found
+
+
+def _labelled(indices: list[int], scores: np.ndarray, labels: tuple[str, ...]) -> Prediction:
+    first = indices[0]
+    return {
+        "label": labels[first],
+        "index": first,
+        "score": float(scores[first]),
+        "top": [{"label": labels[index], "score": float(scores[index])} for index in indices],
+    }
+
+
+def _values(logits_BK: np.ndarray, card: ModelCard) -> list[Prediction]:
+    """The target in its own units: the network learns it standardised."""
+    values = logits_BK[:, 0].astype(np.float64)
+    about = card.preprocessing
+    if isinstance(about, TablePreprocessing) and about.target_mean is not None:
+        assert about.target_std is not None
+        values = values * about.target_std + about.target_mean
+    return [{"value": value} for value in values.tolist()]
+
+
+def _check_finite(logits_BK: np.ndarray) -> None:
+    finite = np.isfinite(logits_BK).all(axis=1)
+    if not finite.all():
+        raise InvalidInput(
+            "The model's answer to this input is not a finite number: the input lies too far from what it was"
+            " trained on.",
+            pointer=f"/inputs/{int(np.argmin(finite))}",
+            code="not_finite",
+        )

@@ -1,0 +1,113 @@
+"""The models in memory: loaded once however many ask, the least recently used make room for others."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from models.engine import Predictor
+from models.errors import Unavailable
+from models.framework import FRAMEWORKS, Framework
+from models.weights import ModelCard
+
+Key = tuple[str, Framework]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to compute on one engine. Whoever holds it may use it, in the cache or not."""
+
+    card: ModelCard
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
+class Entry:
+    size_bytes: int
+    loading: asyncio.Task[LoadedModel]
+
+
+class ModelCache:
+    """Loaded models by the hash of their weights and the engine. Used on the event loop only.
+
+    `load` reads and checks one, in `executor`; it may raise. `max_bytes` bounds the weights, of models being loaded
+    too.
+    """
+
+    def __init__(
+        self, load: Callable[[str, Framework], LoadedModel], executor: Executor, max_bytes: int
+    ) -> None:
+        self._load = load
+        self._executor = executor
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._counts = {"hits": 0, "loads": 0, "evictions": 0, "failures": 0}
+
+    async def get(self, sha256: str, framework: Framework, size_bytes: int) -> LoadedModel:
+        """The model, loaded now if it is not yet. Raises Unavailable, CorruptArtifact or NotFound."""
+        key = (sha256, framework)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._begin(key, size_bytes)
+        else:
+            self._counts["hits"] += 1
+            self._entries.move_to_end(key)
+        # Shielded: the one who asked first may go away, the others go on waiting.
+        return await asyncio.shield(entry.loading)
+
+    def loaded(self, sha256: str) -> tuple[Framework, ...]:
+        """The engines that have this model ready."""
+        return tuple(framework for framework in FRAMEWORKS if self._is_ready((sha256, framework)))
+
+    def state(self) -> Mapping[str, float]:
+        """For the metrics."""
+        used = sum(entry.size_bytes for entry in self._entries.values())
+        return {"models": len(self._entries), "bytes": used, "max_bytes": self._max_bytes, **self._counts}
+
+    def _is_ready(self, key: Key) -> bool:
+        entry = self._entries.get(key)
+        return entry is not None and _succeeded(entry.loading)
+
+    def _begin(self, key: Key, size_bytes: int) -> Entry:
+        self._make_room(size_bytes)
+        self._counts["loads"] += 1
+        entry = Entry(size_bytes, asyncio.create_task(self._loading(key)))
+        self._entries[key] = entry
+        entry.loading.add_done_callback(lambda task: self._settle(key, task))
+        return entry
+
+    async def _loading(self, key: Key) -> LoadedModel:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load, *key)
+
+    def _settle(self, key: Key, task: asyncio.Task[LoadedModel]) -> None:
+        """A load that failed leaves no trace: the next request tries again."""
+        if not _succeeded(task):
+            self._counts["failures"] += 1
+            entry = self._entries.get(key)
+            if entry is not None and entry.loading is task:
+                del self._entries[key]
+
+    def _make_room(self, size_bytes: int) -> None:
+        if size_bytes > self._max_bytes:
+            raise Unavailable(
+                f"The model has {size_bytes} bytes, more than the {self._max_bytes} for models in memory"
+                " (TANDEM_MODEL_CACHE_BYTES).",
+                code="model_too_large",
+            )
+        free = self._max_bytes - sum(entry.size_bytes for entry in self._entries.values())
+        idle = [(key, entry) for key, entry in self._entries.items() if entry.loading.done()]
+        for key, entry in idle:
+            if free >= size_bytes:
+                return
+            del self._entries[key]
+            self._counts["evictions"] += 1
+            free += entry.size_bytes
+        if free < size_bytes:
+            raise Unavailable(
+                "The memory for models is taken by others being loaded.", code="model_cache_full"
+            )
+
+
+def _succeeded(task: asyncio.Task[LoadedModel]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -1,0 +1,16 @@
+"""The addresses, one module a noun. `ROUTERS` is all of them."""
+
+from fastapi import APIRouter
+
+from app.routes import architectures, datasets, events, health, jobs, models, predictions, workers
+
+ROUTERS: tuple[APIRouter, ...] = (
+    jobs.router,
+    events.router,
+    datasets.router,
+    predictions.router,
+    models.router,
+    workers.router,
+    architectures.router,
+    health.router,
+)

@@ -1,0 +1,174 @@
+"""Datasets: the built-in ones and uploads."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path as FilePath
+from tempfile import NamedTemporaryFile
+from typing import Annotated, Any, BinaryIO, cast
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.bodies import media_type, validate
+from app.deps import IdempotencyKey, Paging, Uses
+from app.idempotency import Answer, Sent, once
+from app.multipart import FilePart, Form, reader
+from app.openapi import READING_A_BODY, Responses, problems
+from app.schemas.datasets import Dataset, DeletedDataset
+from app.schemas.paging import Listed
+from app.services import Services
+from models.data import uploads
+from models.data.uploads import UploadOptions
+from models.errors import InvalidInput, UnsupportedMedia
+from models.signature import Task
+from workers import datasets
+from workers.datasets import DatasetRecord
+from workers.idempotency import IdempotencyClaim, fingerprint
+
+router = APIRouter(prefix="/datasets", tags=["Datasets"])
+FORM = "multipart/form-data"
+
+NameOrId = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A dataset's name or id.", examples=["digits"])
+]
+
+
+class UploadForm(BaseModel):
+    """The fields that come with the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    task: Task
+    target: str | None = Field(default=None, max_length=200, description="The column to predict (CSV).")
+    test_fraction: float | None = Field(
+        default=None, description="How much to set aside for the test, if the file has no test part."
+    )
+
+
+FORM_EXAMPLE = {"name": "iris", "task": "tabular-classification", "target": "species", "test_fraction": 0.15}
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "name", "task"],
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A `.npz` with `x` and `y` (or `x_train`, `y_train`, `x_test`, `y_test`),"
+                            " or a `.csv` with a header.",
+                        },
+                        **UploadForm.model_json_schema()["properties"],
+                    },
+                    "additionalProperties": False,
+                },
+                "example": {"file": "sepal_length,sepal_width,species\n5.1,3.5,setosa\n", **FORM_EXAMPLE},
+            }
+        },
+    }
+}
+CREATED: Responses = {
+    201: {
+        "model": Dataset,
+        "description": "The dataset.",
+        "headers": {
+            "Location": {
+                "description": "Where the dataset is.",
+                "schema": {"type": "string"},
+                "example": "/datasets/ds_01jd8zq4m3v6x9n2k5t7w0y1ab",
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "", status_code=201, responses=problems(409, *READING_A_BODY, besides=CREATED), openapi_extra=UPLOAD_BODY
+)
+async def upload_dataset(request: Request, key: IdempotencyKey, uses: Uses) -> Response:
+    """Upload a dataset.
+
+    The file is checked, split into training, validation and test parts, and kept; what it is normalised with is
+    computed from the training part. Equal files are split equally.
+    """
+    if media_type(request) != FORM:
+        raise UnsupportedMedia(
+            f"Send the file as {FORM}, with the fields 'name' and 'task'.", pointer="/headers/content-type"
+        )
+    with _receiving(uses, request.headers["content-type"]) as form_reader:
+        form = await form_reader.read(request)
+        return await run_sync(_take_in, uses, key, form)
+
+
+@router.get("", responses=problems())
+def list_datasets(paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Dataset]:
+    """Datasets, newest first, the built-in ones last."""
+    page = datasets.page(uses.database, **paging.model_dump())
+    return Listed[Dataset].of(map(Dataset.of, page.data), (one.id for one in page.data), page.has_more)
+
+
+@router.get("/{name_or_id}", responses=problems(404))
+def get_dataset(name_or_id: NameOrId, uses: Uses) -> Dataset:
+    """One dataset."""
+    return Dataset.of(datasets.get(uses.database, name_or_id))
+
+
+@router.delete("/{name_or_id}", responses=problems(403, 404, 409))
+def delete_dataset(name_or_id: NameOrId, uses: Uses) -> DeletedDataset:
+    """Delete an upload. Built-in datasets and those that a job needs cannot be deleted; models stay."""
+    record = datasets.get(uses.database, name_or_id)
+    datasets.delete(uses.database, uses.store, record.id)
+    return DeletedDataset(id=record.id, name=record.name)
+
+
+@contextmanager
+def _receiving(uses: Services, content_type: str) -> Iterator[Any]:
+    """A reader whose file is in the uploads folder while it lasts."""
+    open_file = partial(NamedTemporaryFile, dir=uses.settings.uploads_dir, prefix="upload-")
+    with reader(content_type, cast("Any", open_file), most_files=1) as form_reader:
+        yield form_reader
+
+
+def _take_in(uses: Services, key: str | None, form: Form) -> Response:
+    part = _file(form)
+    fields = validate(UploadForm, form.fields)
+
+    def create(claim: IdempotencyClaim | None) -> DatasetRecord:
+        datasets.check_name(uses.database, fields.name)
+        dataset = uploads.ingest(_path(part.content), f"upload{part.suffix}", _options(fields))
+        return datasets.add(uses.database, uses.store, fields.name, dataset, idempotency=claim)
+
+    sent = Sent(key, "POST /datasets", fingerprint(fields.model_dump_json(), part.suffix, part.sha256))
+    return once(uses.database, sent, create, lambda ds_id: datasets.get(uses.database, ds_id), _created)
+
+
+def _file(form: Form) -> FilePart:
+    for part in form.files:
+        if part.field == "file":
+            return part
+        raise InvalidInput(
+            f"The file is in the part {part.field[:80]!r}; name it 'file'.", pointer=f"/{part.field[:80]}"
+        )
+    raise InvalidInput(
+        "The form has no file. Send it as a part named 'file', with a file name.", pointer="/file"
+    )
+
+
+def _options(fields: UploadForm) -> UploadOptions:
+    options = UploadOptions(fields.task, fields.target)
+    return options if fields.test_fraction is None else replace(options, test_fraction=fields.test_fraction)
+
+
+def _path(file: BinaryIO) -> FilePath:
+    return FilePath(file.name)
+
+
+def _created(record: DatasetRecord) -> Answer:
+    return Answer(Dataset.of(record).model_dump_json(), f"/datasets/{record.id}")

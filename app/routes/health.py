@@ -1,0 +1,85 @@
+"""For orchestrators and monitoring."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from app.deps import Uses
+from app.errors import NotReady
+from app.openapi import problems
+from app.schemas.operations import Alive, Ready
+from app.services import Services
+from models.errors import FieldProblem, TandemError, Unavailable
+from workers import broker
+
+router = APIRouter(tags=["Operations"])
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get("/healthz", responses=problems())
+def healthz() -> Alive:
+    """Whether the process lives. Asks nothing else."""
+    return Alive(version=version("tandem"))
+
+
+@router.get("/readyz", responses=problems())
+def readyz(uses: Uses) -> Ready:
+    """Whether everything that requests need answers: database, broker and artifact store. 503 says which does not."""
+    checks: dict[str, Callable[[Services], None]] = {
+        "database": _database,
+        "broker": _broker,
+        "artifacts": _artifacts,
+    }
+    faults = tuple(fault for name, check in checks.items() if (fault := _fault(name, check, uses)))
+    if faults:
+        raise NotReady(faults)
+    return Ready(checks=dict.fromkeys(checks, "ok"))
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=problems(
+        besides={
+            200: {
+                "description": "Prometheus' text format.",
+                "content": {
+                    "text/plain": {
+                        "schema": {"type": "string"},
+                        "example": 'tandem_jobs{framework="torch",status="queued"} 2.0\n',
+                    }
+                },
+            }
+        }
+    ),
+)
+def metrics(uses: Uses) -> Response:
+    """Requests, predictions, jobs by status, and the models in memory."""
+    return Response(uses.metrics.text(), media_type=PROMETHEUS)
+
+
+def _fault(name: str, check: Callable[[Services], None], uses: Services) -> FieldProblem | None:
+    try:
+        check(uses)
+    except TandemError as error:
+        return FieldProblem(f"/{name}", "unreachable", error.detail)
+    return None
+
+
+def _database(uses: Services) -> None:
+    uses.database.ready()
+
+
+def _broker(uses: Services) -> None:
+    if not broker.ping(uses.settings):
+        raise Unavailable("The broker does not answer. New jobs are kept and start when it is back.")
+
+
+def _artifacts(uses: Services) -> None:
+    try:
+        with uses.store.scratch() as path:
+            path.write_bytes(b"ready")
+    except OSError as error:
+        raise Unavailable(f"The artifact store cannot be written to: {error.strerror}.") from error

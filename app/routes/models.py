@@ -1,0 +1,127 @@
+"""Registered models: versions, aliases, weights."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from app.bodies import body
+from app.deps import Paging, Uses
+from app.errors import RangeNotSatisfiable
+from app.openapi import READING_A_BODY, json_body, problems
+from app.schemas.models import AliasTarget, Deleted, Model, ModelVersion
+from app.schemas.paging import Listed
+from workers import registry
+
+router = APIRouter(prefix="/models", tags=["Models"])
+
+Name = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A model's name.", examples=["digits-cnn"])
+]
+Alias = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="An alias of the model.", examples=["champion"])
+]
+Version = Annotated[int, Path(ge=1, lt=2**31, description="A version's number.", examples=[3])]
+IfNoneMatch = Annotated[
+    str | None, Header(description="The ETag that you have.", examples=['"9f86d081884c7d65"'])
+]
+SAFETENSORS = "application/vnd.safetensors"
+
+
+@router.get("", responses=problems())
+def list_models(paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Model]:
+    """Models, the newest name first. `after` is a name."""
+    page = registry.page(uses.database, **paging.model_dump())
+    return Listed[Model].of(map(Model.of, page.data), (one.name for one in page.data), page.has_more)
+
+
+@router.get("/{name}", responses=problems(404))
+def get_model(name: Name, uses: Uses) -> Model:
+    """One model with its versions and aliases."""
+    return Model.of(registry.get(uses.database, name))
+
+
+@router.delete("/{name}", responses=problems(403, 404))
+def delete_model(name: Name, uses: Uses) -> Deleted:
+    """Delete a model: all its versions with their aliases and weights. Their numbers are never used again."""
+    return Deleted.of(name, registry.delete_model(uses.database, uses.store, name))
+
+
+@router.get("/{name}/versions/{version}", responses=problems(404))
+def get_version(name: Name, version: Version, uses: Uses) -> ModelVersion:
+    """One version."""
+    return ModelVersion.of(registry.version(uses.database, name, version))
+
+
+@router.delete("/{name}/versions/{version}", responses=problems(403, 404))
+def delete_version(name: Name, version: Version, uses: Uses) -> Deleted:
+    """Delete a version with the aliases that mean it, and its weights."""
+    return Deleted.of(name, registry.delete_version(uses.database, uses.store, name, version))
+
+
+@router.put(
+    "/{name}/aliases/{alias}",
+    responses=problems(404, *READING_A_BODY),
+    openapi_extra=json_body(AliasTarget, version={"version": 3}),
+)
+def set_alias(
+    name: Name, alias: Alias, target: Annotated[AliasTarget, Depends(body(AliasTarget))], uses: Uses
+) -> ModelVersion:
+    """Let `name@alias` mean this version from now on. `champion` is what the name alone means."""
+    return ModelVersion.of(registry.set_alias(uses.database, name, alias, target.version))
+
+
+@router.delete("/{name}/aliases/{alias}", responses=problems(403, 404))
+def delete_alias(name: Name, alias: Alias, uses: Uses) -> Deleted:
+    """Forget an alias; the version stays."""
+    registry.delete_alias(uses.database, name, alias)
+    return Deleted(name=name, versions=(), aliases=(alias,))
+
+
+@router.get(
+    "/{name}/versions/{version}/weights",
+    response_class=FileResponse,
+    responses=problems(
+        404,
+        416,
+        besides={
+            200: {
+                "description": "A safetensors file; names and layouts are those of torch's `state_dict`.",
+                "content": {
+                    SAFETENSORS: {
+                        "schema": {"type": "string", "format": "binary"},
+                        "example": "<bytes of the file>",
+                    }
+                },
+            },
+            206: {"description": "The range that was asked for."},
+            304: {"description": "You have it already."},
+        },
+    ),
+)
+def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneMatch = None) -> Response:
+    """Download the weights. The ETag is the file's SHA-256; ranges can be asked for."""
+    found = registry.version(uses.database, name, version)
+    headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, no-cache"}
+    if if_none_match is not None and _matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    filename = f"{found.name}-{found.version}.safetensors"
+    return Download(uses.store.path(found.sha256), headers=headers, media_type=SAFETENSORS, filename=filename)
+
+
+class Download(FileResponse):
+    """A file whose refused ranges become problem documents too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_or_refuse(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                raise RangeNotSatisfiable("The file has no such range of bytes.", pointer="/headers/range")
+            await send(message)
+
+        await super().__call__(scope, receive, send_or_refuse)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return "*" in tags or etag in tags

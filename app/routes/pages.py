@@ -1,0 +1,100 @@
+"""The web pages under `/`: one HTML shell each; what they show, the browser asks of the JSON API."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+WEB = Path(__file__).parents[1] / "web"
+STATIC = WEB / "static"
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+"""Everything comes from here, and nothing that the API says can become a script."""
+A_YEAR_S = 365 * 24 * 3600
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+templates = Environment(
+    loader=FileSystemLoader(WEB / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+
+
+def mount(app: FastAPI) -> None:
+    """Add the pages and their files to the application."""
+    app.include_router(router)
+    app.mount(static_path(), _Files(directory=STATIC), name="static")
+
+
+def is_open(path: str) -> bool:
+    """Whether this is a page or one of its files. They hold no data, so they are shown to those who still have to
+    enter the key."""
+    return path == "/" or path.startswith("/ui/")
+
+
+def _digest() -> str:
+    """A name for what the files hold now: under it, browsers may keep them for good."""
+    digest = sha256()
+    for file in sorted(file for file in STATIC.rglob("*") if file.is_file()):
+        digest.update(file.relative_to(STATIC).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def static_path() -> str:
+    """Where the files are."""
+    return f"/ui/static/{DIGEST}"
+
+
+DIGEST = _digest()
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+def overview() -> Response:
+    return _page("overview", "Tandem", here="/")
+
+
+@router.api_route("/ui/jobs/{job_id}", methods=["GET", "HEAD"])
+def job(job_id: str) -> Response:
+    return _page("job", f"{job_id} · Tandem", subject=job_id)
+
+
+@router.api_route("/ui/models/{name}", methods=["GET", "HEAD"])
+def model(name: str) -> Response:
+    return _page("model", f"{name} · Tandem", subject=name)
+
+
+@router.api_route("/ui/datasets", methods=["GET", "HEAD"])
+def datasets() -> Response:
+    return _page("datasets", "Datasets · Tandem", here="/ui/datasets")
+
+
+def _page(name: str, title: str, here: str = "", **values: Any) -> Response:
+    """The shell of a page: its template, and the module of its name that fills it."""
+    html = templates.get_template(f"{name}.html").render(
+        title=title, here=here, module=name, static=static_path(), **values
+    )
+    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+
+
+class _Files(StaticFiles):
+    """Files that never change under their address."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
+        return response

@@ -1,0 +1,75 @@
+"""The framework-agnostic endpoint: predict with any model on either engine."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.deps import Uses
+from app.openapi import READING_A_BODY, REFERENCE, problems
+from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
+from app.schemas.predictions import Asked, PredictBody, Predictions
+
+router = APIRouter(tags=["Predict"])
+
+BINARY = {"type": "string", "format": "binary"}
+FIELDS = Asked.model_json_schema(by_alias=True)["properties"]
+JSON_EXAMPLES = {
+    "image": {"model": "digits-cnn", "inputs": [{"image": "iVBORw0KGgo="}], "top_k": 3},
+    "pixels": {"model": "digits-cnn@3", "inputs": [[[0, 255], [255, 0]]], "engine": "jax"},
+    "row": {
+        "model": "iris-mlp@champion",
+        "inputs": [[5.1, 3.5, 1.4, 0.2]],
+        "return": ["labels", "probabilities"],
+    },
+    "row_by_name": {"model": "diabetes-linear", "inputs": [{"age": 0.04, "bmi": 0.06}]},
+}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": REFERENCE.format(model=PredictBody.__name__)},
+                "examples": {name: {"value": value} for name, value in JSON_EXAMPLES.items()},
+            },
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": BINARY, "minItems": 1}, **FIELDS},
+                },
+                "example": {"file": ["<bytes of three.png>"], "model": "digits-cnn"},
+            },
+            **{kind: {"schema": BINARY, "example": "<bytes of the file>"} for kind in sorted(IMAGE_TYPES)},
+        },
+    },
+    "parameters": [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": {key: value for key, value in field.items() if key != "examples"},
+            "description": "For image and form bodies; a JSON body has it inside. "
+            + field.get("description", ""),
+            "example": field["examples"][0],
+            **({"style": "form", "explode": False} if name == "return" else {}),
+        }
+        for name, field in FIELDS.items()
+    ],
+}
+
+
+@router.post(
+    "/predict",
+    responses=problems(404, *READING_A_BODY, besides={200: {"model": Predictions}}),
+    openapi_extra=BODY,
+)
+async def predict(request: Request, uses: Uses) -> Response:
+    """Predict.
+
+    The inputs come as JSON, as files of a form, or as one image file in the body; the last two with `?model=`. The
+    model's own preprocessing (resizing, normalisation) is applied.
+    """
+    asked = await read_request(request, uses.settings.max_batch_items)
+    return Response(orjson.dumps(await uses.predictions.predict(asked)), media_type="application/json")

@@ -1,0 +1,146 @@
+"""Registered models, their versions and aliases."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.schemas.paging import Answer
+from models.framework import Framework
+from models.signature import Input, Task
+from workers.registry import Deleted as DeletedRecord
+from workers.registry import Model as ModelRecord
+from workers.registry import ModelVersion as VersionRecord
+
+VERSION: dict[str, Any] = {
+    "name": "digits-cnn",
+    "object": "model_version",
+    "version": 3,
+    "framework": "torch",
+    "architecture": "cnn",
+    "task": "image-classification",
+    "input": {"kind": "image", "height": 8, "width": 8, "channels": 1},
+    "classes": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
+    "metrics": {"test_accuracy": 0.985, "test_loss": 0.05},
+    "dataset": {"id": "ds_00000000000000000000000000", "name": "digits"},
+    "job": "job_01jd8zq4m3v6x9n2k5t7w0y1ab",
+    "spec": {"architecture": "cnn", "width": 32, "stages": 3},
+    "sha256": "9f86d081884c7d65" * 4,
+    "size_bytes": 1152340,
+    "parameters": 287018,
+    "created_at": "2026-01-05T09:30:09Z",
+    "aliases": ["champion"],
+}
+
+
+class VersionDataset(Answer):
+    """What a version was trained on."""
+
+    id: str
+    name: str
+
+
+class ModelVersion(Answer):
+    """Trained weights, ready to be served by either framework."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [VERSION]})
+    name: str
+    object: Literal["model_version"] = "model_version"
+    version: int
+    framework: Framework = Field(description="The one that trained it; both can serve it.")
+    architecture: str
+    task: Task
+    input: Input
+    classes: tuple[str, ...] | None
+    metrics: dict[str, float | None]
+    dataset: VersionDataset
+    job: str
+    spec: dict[str, Any] = Field(description="The architecture with its options.")
+    sha256: str
+    size_bytes: int
+    parameters: int
+    created_at: datetime
+    aliases: tuple[str, ...]
+
+    @classmethod
+    def of(cls, version: VersionRecord) -> Self:
+        same = {name: getattr(version, name) for name in cls.model_fields.keys() & vars(version).keys()}
+        return cls.model_validate(
+            {
+                **same,
+                "input": version.signature.input,
+                "dataset": {"id": version.dataset_id, "name": version.dataset_name},
+                "job": version.job_id,
+            }
+        )
+
+
+class Model(Answer):
+    """A name with its versions, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "digits-cnn",
+                    "object": "model",
+                    "champion": 3,
+                    "aliases": {"champion": 3},
+                    "versions": [VERSION],
+                    "created_at": "2026-01-05T09:30:09Z",
+                }
+            ]
+        }
+    )
+    name: str
+    object: Literal["model"] = "model"
+    champion: int = Field(description="The version that the name alone means.")
+    aliases: dict[str, int]
+    versions: tuple[ModelVersion, ...]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, model: ModelRecord) -> Self:
+        return cls(
+            name=model.name,
+            champion=model.champion.version,
+            aliases=model.aliases,
+            versions=tuple(map(ModelVersion.of, model.versions)),
+            created_at=model.created_at,
+        )
+
+
+class AliasTarget(BaseModel):
+    """The version that an alias is to mean."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, json_schema_extra={"examples": [{"version": 3}]}
+    )
+    version: int = Field(ge=1, lt=2**31)
+
+
+class Deleted(Answer):
+    """What is gone: these versions, and the aliases that meant them."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "digits-cnn",
+                    "object": "model",
+                    "deleted": True,
+                    "versions": [2],
+                    "aliases": ["shadow"],
+                }
+            ]
+        }
+    )
+    name: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+    versions: tuple[int, ...]
+    aliases: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, deleted: DeletedRecord) -> Self:
+        return cls(name=name, versions=deleted.versions, aliases=deleted.aliases)

@@ -1,0 +1,129 @@
+"""Predictions: what is asked and what is answered."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.schemas.paging import Answer
+from models.framework import Framework
+
+Engine = Literal["auto", "torch", "jax"]
+Wanted = Literal["labels", "probabilities", "logits"]
+LARGEST_TOP_K = 10_000
+
+
+class Asked(BaseModel):
+    """What is asked about the inputs, whatever form they come in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+    model: str = Field(
+        pattern=r"^[A-Za-z0-9._@-]{1,160}$",
+        description="`name`, `name@3`, `name@alias` or a job's id.",
+        examples=["digits-cnn"],
+    )
+    engine: Engine = Field(
+        default="auto",
+        description="Which framework computes; any model runs on either. `auto` takes the one that has the model"
+        " loaded already, else the one that trained it.",
+        examples=["auto"],
+    )
+    top_k: int = Field(
+        default=1,
+        ge=1,
+        le=LARGEST_TOP_K,
+        description="Labels to list for each input, likeliest first.",
+        examples=[3],
+    )
+    wanted: list[Wanted] = Field(
+        default=["labels"], alias="return", min_length=1, max_length=8, examples=[["labels"]]
+    )
+
+
+class PredictBody(Asked):
+    """The body of `POST /predict` as JSON."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"model": "digits-cnn", "inputs": [{"image": "iVBORw0KGgo="}], "top_k": 3},
+                {
+                    "model": "iris-mlp@2",
+                    "inputs": [[5.1, 3.5, 1.4, 0.2]],
+                    "return": ["labels", "probabilities"],
+                },
+            ]
+        },
+    )
+    inputs: Annotated[
+        list[Any],
+        Field(
+            min_length=1,
+            description='Each an image (`{"image": "<base64>"}`), raw pixels from 0 to 255 as [height][width] or'
+            " [height][width][channels], or a row (a list of numbers, or an object by column name).",
+        ),
+    ]
+
+
+class ServedModel(Answer):
+    """Which version answered, and which framework trained it."""
+
+    name: str
+    version: int
+    framework: Framework
+
+
+class Choice(Answer):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class Prediction(Answer):
+    """The answer for one input. Classification has label, index, score and top; regression has value. What was not
+    asked for is left out."""
+
+    label: str | None = None
+    index: int | None = None
+    score: float | None = Field(default=None, description="The label's probability.")
+    top: tuple[Choice, ...] | None = None
+    value: float | None = Field(default=None, description="In the units of the dataset.")
+    probabilities: tuple[float, ...] | None = Field(default=None, description="In the order of the classes.")
+    logits: tuple[float, ...] | None = Field(default=None, description="What the network gave, unchanged.")
+
+
+class Timing(Answer):
+    """Where the time went."""
+
+    queue_ms: float
+    compute_ms: float
+    batch_size: int
+
+
+class Predictions(Answer):
+    """The answers, in the order of the inputs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": {"name": "digits-cnn", "version": 3, "framework": "torch"},
+                    "engine": "jax",
+                    "predictions": [
+                        {
+                            "label": "7",
+                            "index": 7,
+                            "score": 0.98,
+                            "top": [{"label": "7", "score": 0.98}, {"label": "9", "score": 0.01}],
+                        }
+                    ],
+                    "timing": {"queue_ms": 0.04, "compute_ms": 1.7, "batch_size": 1},
+                }
+            ]
+        }
+    )
+    model: ServedModel
+    engine: Framework
+    predictions: tuple[Prediction, ...]
+    timing: Timing

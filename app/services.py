@@ -1,0 +1,46 @@
+"""Everything that the routes work with, made once per application."""
+
+from dataclasses import dataclass
+
+from app.metrics import Metrics
+from app.prediction.service import PredictionService
+from app.publishing import Publisher
+from app.streams import Streams
+from workers.artifacts import ArtifactStore
+from workers.database import Database
+from workers.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    publisher: Publisher
+    predictions: PredictionService
+    streams: Streams
+    metrics: Metrics
+
+
+def open_services(settings: Settings, metrics: Metrics) -> Services:
+    """Services on a database that is up to date. `close_services` ends them."""
+    for folder in (settings.artifacts_dir, settings.uploads_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    database.migrate()
+    store = ArtifactStore(settings.artifacts_dir)
+    return Services(
+        settings=settings,
+        database=database,
+        store=store,
+        publisher=Publisher(settings, database),
+        predictions=PredictionService(settings, database, store, metrics),
+        streams=Streams(settings.max_event_streams),
+        metrics=metrics,
+    )
+
+
+def close_services(services: Services) -> None:
+    services.publisher.close()
+    services.predictions.close()
+    services.database.close()

@@ -1,0 +1,140 @@
+"""JSON as RFC 8259 means it, and no more: UTF-8 without a mark, finite numbers, whole characters, bounded nesting.
+
+orjson does the reading. Python's own parser, which accepts more, only explains what orjson refused.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from models.errors import InvalidInput, Malformed
+
+DEEPEST = 16
+_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def loads(body: bytes) -> Any:
+    """The value that the body holds.
+
+    Raises:
+        Malformed: not UTF-8, or not JSON at all.
+        InvalidInput: NaN, Infinity, a number beyond float64, half a surrogate pair, U+0000, or nesting beyond
+            `DEEPEST`.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _explained(body, error) from None
+    if body.count(b"[") + body.count(b"{") > DEEPEST:
+        _check_depth(value)
+    if b"\\u0000" in body:
+        _refuse_null_characters(value)
+    return value
+
+
+def refuse_duplicates(body: bytes) -> None:
+    """Raise InvalidInput if an object has a key twice: one of the two values would be lost in silence."""
+    json.loads(body, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidInput(f"The field {twice!r} is given twice. Give it once.", code="duplicate_field")
+    return unique
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) is list or type(child) is dict
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _refuse_null_characters(value: Any) -> None:
+    """PostgreSQL stores no text with U+0000 in it, and no name has one."""
+    for pointer, leaf in _leaves(value, ""):
+        if isinstance(leaf, str) and "\x00" in leaf:
+            raise InvalidInput("The text holds the character U+0000.", pointer=pointer, code="null_character")
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput(f"The body is nested deeper than {DEEPEST} levels.", code="too_deep")
+
+
+def _explained(body: bytes, refusal: orjson.JSONDecodeError) -> Malformed | InvalidInput:
+    """What is wrong with a body that orjson refused."""
+    if not body.strip():
+        return Malformed("The body is empty. Send a JSON object.", code="empty_body")
+    if body.startswith(_BYTE_ORDER_MARKS) or b"\x00" in body[:4]:
+        return Malformed("The body must be UTF-8 without a byte order mark.", code="invalid_encoding")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        return Malformed(f"The body is not UTF-8: byte {error.start} fits nowhere.", code="invalid_encoding")
+    if "depth limit" in refusal.msg:
+        return _too_deep()
+    return _bad_value(text) or _bad_syntax(refusal)
+
+
+def _bad_syntax(refusal: orjson.JSONDecodeError) -> Malformed:
+    where = f"line {refusal.lineno}, column {refusal.colno}"
+    return Malformed(f"The body is not JSON: {refusal.msg.partition(':')[0]}, {where}.", code="invalid_json")
+
+
+def _bad_value(text: str) -> InvalidInput | None:
+    """The first value that Python's more tolerant parser reads and JSON does not know."""
+    try:
+        value = json.loads(text, parse_constant=_NotFinite, parse_float=_finite, parse_int=_finite)
+    except (ValueError, RecursionError):
+        return None
+    for pointer, leaf in _leaves(value, ""):
+        if isinstance(leaf, _NotFinite):
+            detail = f"{leaf.text[:40]} is not a finite number; JSON has none such."
+            return InvalidInput(detail, pointer=pointer, code="not_finite")
+        if isinstance(leaf, str) and _SURROGATE.search(leaf):
+            detail = "The text holds half of a surrogate pair. Send whole characters."
+            return InvalidInput(detail, pointer=_SURROGATE.sub("\ufffd", pointer), code="lone_surrogate")
+    return None
+
+
+class _NotFinite:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _finite(text: str) -> float | _NotFinite:
+    number = float(text)
+    return number if abs(number) != float("inf") else _NotFinite(text)
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    """Every key and every value that holds no others, in order, with JSON pointers."""
+    stack = [(pointer, value)]
+    while stack:
+        pointer, value = stack.pop()
+        if isinstance(value, dict):
+            stack.extend((f"{pointer}/{escaped(key)}", child) for key, child in reversed(value.items()))
+            yield from ((f"{pointer}/{escaped(key)}", key) for key in value)
+        elif isinstance(value, list):
+            stack.extend((f"{pointer}/{index}", value[index]) for index in range(len(value) - 1, -1, -1))
+        else:
+            yield pointer, value
+
+
+def escaped(name: str) -> str:
+    """A name as one part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

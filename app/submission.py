@@ -1,0 +1,122 @@
+"""Whether a job can be carried out as it is asked for; and the same job with nothing left open."""
+
+from models import catalog, training
+from models.architecture import Spec
+from models.errors import InvalidInput, NotFound
+from models.job import FromJob, FromModel, Init, JobSpec
+from models.signature import Signature
+from models.training import SGD, TrainingSpec
+from workers import datasets, job_queries, jobs, registry
+from workers.database import Database
+from workers.datasets import DatasetRecord
+from workers.job_records import Job
+
+
+def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
+    """The job with its name, every default of its training and the exact version it starts from; and its dataset.
+
+    Raises InvalidInput, naming the field, where the dataset, the network, the training and the start do not fit.
+    """
+    dataset = _dataset(db, spec.dataset)
+    signature = dataset.description.signature
+    catalog.check(spec.model, signature)
+    resolved = training.resolve(spec.model, spec.training, signature, dataset.description.splits.train)
+    changes = {
+        "name": spec.name or jobs.default_name(dataset.name, spec.model.architecture),
+        "training": resolved,
+        "init": _init(db, spec, signature, resolved),
+    }
+    return spec.model_copy(update=changes), dataset
+
+
+def _dataset(db: Database, name_or_id: str) -> DatasetRecord:
+    try:
+        return datasets.get(db, name_or_id)
+    except NotFound as error:
+        raise InvalidInput(error.detail, pointer="/dataset", code="unknown_dataset") from None
+
+
+def _init(db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec) -> Init:
+    match spec.init.source:
+        case FromModel(model=reference):
+            return Init(source=FromModel(model=_start_model(db, reference, spec.model, signature)))
+        case FromJob(job=job_id):
+            _check_start_job(_start_job(db, job_id), db, spec, signature, resolved)
+    return spec.init
+
+
+def _start_model(db: Database, reference: str, model: Spec, signature: Signature) -> str:
+    """The version that the reference means today: a moved alias does not change a job that waits."""
+    pointer = "/init/from/model"
+    try:
+        version = registry.resolve(db, reference)
+    except NotFound as error:
+        raise InvalidInput(error.detail, pointer=pointer, code="unknown_model") from None
+    _check_shapes(_spec(version.spec), version.signature, model, signature, pointer)
+    return f"{version.name}@{version.version}"
+
+
+def _start_job(db: Database, job_id: str) -> Job:
+    pointer = "/init/from/job"
+    try:
+        job = job_queries.get(db, job_id)
+    except NotFound as error:
+        raise InvalidInput(error.detail, pointer=pointer, code="unknown_job") from None
+    if job_queries.latest_checkpoint(db, job_id) is None:
+        raise InvalidInput(
+            f"Job {job_id} has no checkpoint to continue from. GET /jobs/{job_id}/checkpoints lists them.",
+            pointer=pointer,
+            code="no_checkpoint",
+        )
+    return job
+
+
+def _check_start_job(
+    job: Job, db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec
+) -> None:
+    before = JobSpec.model_validate(job.spec, strict=False)
+    try:
+        old_signature = datasets.get(db, job.dataset_id).description.signature
+    except NotFound:
+        # What it was trained on is deleted; the trainer still compares the checkpoint's tensors.
+        old_signature = signature
+    _check_shapes(before.model, old_signature, spec.model, signature, "/init/from/job")
+    if _slots(before.training) != _slots(resolved):
+        raise InvalidInput(
+            f"Job {job.id} was trained with {_slots(before.training)}; continue it with the same optimizer, or start"
+            ' from its model with {"model": ...}.',
+            pointer="/training/optimizer",
+            code="optimizer_mismatch",
+        )
+
+
+def _slots(spec: TrainingSpec) -> str:
+    """The optimizer by what it remembers between steps."""
+    optimizer = spec.optimizer
+    if isinstance(optimizer, SGD):
+        return "sgd with momentum" if optimizer.momentum else "sgd without momentum"
+    return optimizer.name if optimizer else "its default optimizer"
+
+
+def _check_shapes(old: Spec, old_signature: Signature, new: Spec, signature: Signature, pointer: str) -> None:
+    """Raise InvalidInput unless the weights of the old network fit into the new one."""
+    there = {name: tensor.shape for name, tensor in catalog.declarations(old, old_signature).items()}
+    here = {name: tensor.shape for name, tensor in catalog.declarations(new, signature).items()}
+    if there == here:
+        return
+    name = next(name for name in [*here, *there] if there.get(name) != here.get(name))
+    raise InvalidInput(
+        f"Its weights do not fit this job: {name!r} is {_shape(there.get(name))} there and {_shape(here.get(name))}"
+        " here. Use the same model options, and a dataset of the same shape and classes.",
+        pointer=pointer,
+        code="shape_mismatch",
+    )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else str(list(shape))
+
+
+def _spec(stored: dict[str, object]) -> Spec:
+    architecture = catalog.architectures()[str(stored["architecture"])]
+    return architecture.model_validate(stored, strict=False)
