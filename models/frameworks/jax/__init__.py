@@ -1,0 +1,36 @@
+"""The JAX engine (`models.engine.Engine`): Flax NNX networks as pure functions under plain `jax.jit`."""
+
+from collections.abc import Mapping
+
+from models.engine import Definition, Device, Samples, SplitName
+from models.frameworks.jax import devices
+from models.frameworks.jax.serving import JaxPredictor
+from models.frameworks.jax.training import JaxTrainer
+from models.frameworks.jax.warming import practise
+from models.state import Slots
+from models.training import TrainingSpec
+from models.weights import Weights
+
+
+def warm_up(device: Device) -> None:
+    """See `models.engine.Engine.warm_up`."""
+    practise(devices.resolve(device))
+
+
+def trainer(
+    definition: Definition,
+    training: TrainingSpec,
+    splits: Mapping[SplitName, Samples],
+    weights: Weights,
+    slots: Slots,
+    step: int,
+    *,
+    device: Device = "auto",
+) -> JaxTrainer:
+    """See `models.engine.Engine.trainer`."""
+    return JaxTrainer(definition, training, splits, weights, slots, step, devices.resolve(device))
+
+
+def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> JaxPredictor:
+    """See `models.engine.Engine.predictor`."""
+    return JaxPredictor(definition, weights, devices.resolve(device))

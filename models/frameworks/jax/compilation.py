@@ -1,0 +1,40 @@
+"""Compilation ahead of time, with the seconds it takes."""
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import jax
+
+# The fused reductions of YNNPACK: a BatchNorm network trains up to 1.9 times faster on a CPU. As an option of
+# the compiler and not in XLA_FLAGS, because a release of XLA that no longer knows it then says so in an
+# exception instead of ending the process.
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+class Compiler:
+    """Compiles functions for the device of the current scope. `seconds` counts tracing and compiling."""
+
+    def __init__(self, device: jax.Device) -> None:
+        self.options = CPU_OPTIONS if device.platform == "cpu" else {}
+        self.seconds = 0.0
+
+    def compile(
+        self, function: Callable[..., Any], *examples: Any, donate: bool = False
+    ) -> Callable[..., Any]:
+        """The function for arguments of the examples' shapes; `donate`: it may overwrite its first one."""
+        start = perf_counter()
+        lowered = jax.jit(function, donate_argnums=(0,) if donate else ()).lower(*examples)
+        try:
+            return self._compiled(lowered)
+        finally:
+            self.seconds += perf_counter() - start
+
+    def _compiled(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        try:
+            return lowered.compile(compiler_options=dict(self.options))
+        except jax.errors.JaxRuntimeError as error:
+            if not self.options or "option" not in str(error):
+                raise
+            self.options = {}
+            return lowered.compile()

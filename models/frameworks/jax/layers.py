@@ -1,0 +1,154 @@
+"""Layers of the JAX twins with torch's semantics; what Flax defines equally is used as it is.
+
+Every layer takes `dtype`, in which it computes. Parameters and statistics are float32, or float64 where the
+layer computes in float64. Networks are only ever built abstractly, so nothing is drawn here.
+
+Shape suffixes: B batch, H height, W width, C channels, F features.
+"""
+
+from collections.abc import Callable
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+DType = type[jnp.bfloat16] | type[jnp.float32] | type[jnp.float64]
+Activation = Callable[[jax.Array], jax.Array]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": nnx.relu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),  # jax's default is the tanh form, torch's is not
+    "tanh": jnp.tanh,
+}
+
+_ZEROS = nnx.initializers.zeros_init()
+
+
+def master_dtype(dtype: DType) -> DType:
+    """What parameters, statistics and losses are kept in when the network computes in `dtype`."""
+    return jnp.float64 if dtype is jnp.float64 else jnp.float32
+
+
+class FlattenLinear(nnx.Linear):
+    """A fully connected layer over the flattened sample: [B, *sample] -> [B, outputs].
+
+    The canonical weight expects images flattened as C, H, W. Activations here are H, W, C, and stay so: the
+    layout permutes the weight's rows once instead (see layout).
+    """
+
+    def __init__(self, sample: tuple[int, ...], outputs: int, dtype: DType) -> None:
+        super().__init__(
+            prod(sample),
+            outputs,
+            dtype=dtype,
+            param_dtype=master_dtype(dtype),
+            kernel_init=_ZEROS,
+            rngs=nnx.Rngs(0),
+        )
+        self.sample = sample
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]
+        return super().__call__(x.reshape(x.shape[0], -1))
+
+
+class BatchNorm(nnx.Module):
+    """`torch.nn.BatchNorm1d` and `BatchNorm2d`, over all but the last axis.
+
+    torch keeps the unbiased variance in running_var, Flax the biased one; Flax's momentum 0.99 is torch's
+    0.01. We follow torch so that a checkpoint means the same in both.
+    """
+
+    def __init__(self, channels: int, dtype: DType, *, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        kept = master_dtype(dtype)
+        self.weight = nnx.Param(jnp.ones(channels, kept))
+        self.bias = nnx.Param(jnp.zeros(channels, kept))
+        self.running_mean = nnx.BatchStat(jnp.zeros(channels, kept))
+        self.running_var = nnx.BatchStat(jnp.ones(channels, kept))
+        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.dtype, self.momentum, self.epsilon = dtype, momentum, epsilon
+
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
+        """x [..., C] -> [..., C]. In training it takes the batch's statistics and updates the running ones."""
+        x = x.astype(master_dtype(self.dtype))
+        mean, variance = self._batch(x) if training else (self.running_mean[...], self.running_var[...])
+        scale = self.weight[...] * jax.lax.rsqrt(variance + self.epsilon)
+        return ((x - mean) * scale + self.bias[...]).astype(self.dtype)
+
+    def _batch(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and biased variance in one pass over x.
+
+        E[x^2] - E[x]^2 loses all digits where the mean is large against the deviation, so both are taken
+        about the running mean, which follows the batch's; mathematically it cancels out.
+        """
+        axes = tuple(range(x.ndim - 1))
+        samples = x.size // x.shape[-1]
+        shift = jax.lax.stop_gradient(self.running_mean[...])
+        shifted = x - shift
+        mean = jnp.mean(shifted, axes)
+        variance = jnp.mean(shifted * shifted, axes) - mean * mean
+        self._track(mean + shift, variance * (samples / (samples - 1)))
+        return mean + shift, variance
+
+    def _track(self, mean: jax.Array, variance: jax.Array) -> None:
+        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+            running[...] = (1 - self.momentum) * running[...] + self.momentum * value
+        self.num_batches_tracked[...] += 1
+
+
+def linear(inputs: int, outputs: int, dtype: DType) -> nnx.Linear:
+    """[B, inputs] -> [B, outputs]."""
+    return nnx.Linear(
+        inputs,
+        outputs,
+        dtype=dtype,
+        param_dtype=master_dtype(dtype),
+        kernel_init=_ZEROS,
+        rngs=nnx.Rngs(0),
+    )
+
+
+def convolution(inputs: int, outputs: int, kernel: int, dtype: DType, *, stride: int = 1) -> nnx.Conv:
+    """[B, H, W, inputs] -> [B, H', W', outputs], padded by half the kernel on each side, without bias.
+
+    The padding is explicit: Flax's 'SAME' is not symmetric at stride 2, torch's is.
+    """
+    margin = kernel // 2
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=stride,
+        padding=((margin, margin), (margin, margin)),
+        use_bias=False,
+        dtype=dtype,
+        param_dtype=master_dtype(dtype),
+        kernel_init=_ZEROS,
+        rngs=nnx.Rngs(0),
+    )
+
+
+def max_pool(x_BHWC: jax.Array, window: int, stride: int, margin: int = 0) -> jax.Array:
+    """`torch.nn.MaxPool2d`: where several pixels are largest, the first takes the gradient, as in torch.
+
+    Slices and `where` instead of `reduce_window`, whose gradient is 25 times slower on a CPU.
+    """
+    _, height, width, _ = x_BHWC.shape
+    rows, columns = ((size + 2 * margin - window) // stride + 1 for size in (height, width))
+    if margin:
+        edges = ((0, 0), (margin, margin), (margin, margin), (0, 0))
+        x_BHWC = jnp.pad(x_BHWC, edges, constant_values=-jnp.inf)
+    largest: jax.Array | None = None
+    for top in range(window):
+        for left in range(window):
+            down = slice(top, top + (rows - 1) * stride + 1, stride)
+            across = slice(left, left + (columns - 1) * stride + 1, stride)
+            pixels = x_BHWC[:, down, across, :]
+            largest = pixels if largest is None else jnp.where(pixels > largest, pixels, largest)
+    assert largest is not None
+    return largest
+
+
+def global_average_pool(x_BHWC: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, C]."""
+    return jnp.mean(x_BHWC, (1, 2))

@@ -1,0 +1,41 @@
+"""The training split where the device reads it.
+
+Shape suffixes: S steps, B batch, N rows.
+"""
+
+import jax
+import numpy as np
+
+from models.engine import Definition, Samples
+from models.frameworks.jax.devices import resident_bytes
+from models.frameworks.jax.layers import DType
+from models.frameworks.jax.stepping import Batch, Rows
+
+
+class TrainingRows:
+    """The rows of the training split, and their normalisation in the master dtype.
+
+    They are put on the device once if they take no more than `resident_bytes` of it; otherwise each piece's
+    rows are gathered on the host while the device is busy with the piece before.
+    """
+
+    def __init__(self, train: Samples, definition: Definition, master: DType, device: jax.Device) -> None:
+        self._x, self._y = train.x, train.y
+        if definition.signature.is_regression:
+            self._y = np.asarray(train.y, master)
+        normalisation = definition.normalisation
+        self.normalisation: tuple[jax.Array, jax.Array] = jax.device_put(
+            (np.asarray(normalisation.mean, master), np.asarray(normalisation.inverse_std, master)), device
+        )
+        self._resident: Rows | None = None
+        if train.x.nbytes <= resident_bytes(device):
+            self._resident = Rows(*jax.device_put((self._x, self._y), device), *self.normalisation)
+
+    def gather(self, batch: Batch) -> tuple[Rows, Batch]:
+        """Rows on the device that hold the piece's, and the piece with their places among them."""
+        if self._resident is not None:
+            return self._resident, batch
+        indices_SB = batch.indices
+        places_SB = np.arange(indices_SB.size, dtype=np.int32).reshape(indices_SB.shape)
+        used = indices_SB.ravel()
+        return Rows(self._x[used], self._y[used], *self.normalisation), batch._replace(indices=places_SB)
