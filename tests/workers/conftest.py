@@ -20,12 +20,13 @@ from workers import datasets, jobs
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.reports import FinishedModel
+from workers.tables import Base
 
 USER = "postgres"
 
 
 class Cluster:
-    """A PostgreSQL server on a unix socket in a folder of its own; every database starts as a migrated copy."""
+    """A PostgreSQL server on a unix socket in a folder of its own."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs = programs
@@ -45,10 +46,8 @@ class Cluster:
         )
         self._admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
         self._await_answer()
-        self._make("template", "template0")
-        template = Database(self.url("template"))
-        template.migrate()
-        template.close()
+        self._shared = self._make("shared")
+        migrate(self._shared)
 
     def url(self, name: str) -> str:
         place = {"host": str(self._folder)}
@@ -56,20 +55,24 @@ class Cluster:
 
     def empty(self) -> str:
         """The URL of a new database without tables."""
-        return self._make(f"empty{next(self._numbers)}", "template0")
+        return self._make(f"empty{next(self._numbers)}")
 
-    def migrated(self) -> str:
-        """The URL of a new database at the newest migration."""
-        return self._make(f"test{next(self._numbers)}", "template")
+    def migrated(self) -> Database:
+        """A database at the newest migration, without rows; one test at a time."""
+        database = Database(self._shared)
+        with database.session() as session:
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(table.delete())
+        return database
 
     def stop(self) -> None:
         self._admin.dispose()
         self._server.send_signal(signal.SIGQUIT)
         self._server.wait()
 
-    def _make(self, name: str, template: str) -> str:
+    def _make(self, name: str) -> str:
         with self._admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
         return self.url(name)
 
     def _own_folder(self) -> None:
@@ -95,6 +98,12 @@ class Cluster:
                 if attempt > 200:
                     raise
                 time.sleep(0.05)
+
+
+def migrate(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    database.close()
 
 
 def postgresql_programs() -> Path | None:
@@ -125,14 +134,21 @@ def empty_url(request, tmp_path):
     return request.getfixturevalue("cluster").empty()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sqlite") / "tandem.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def db(request, tmp_path):
     """A migrated database, of each kind."""
     if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'tandem.db'}")
-        database.migrate()
+        file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "tandem.db")
+        database = Database(f"sqlite:///{file}")
     else:
-        database = Database(request.getfixturevalue("cluster").migrated())
+        database = request.getfixturevalue("cluster").migrated()
     yield database
     database.close()
 
