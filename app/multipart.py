@@ -69,7 +69,7 @@ class FormReader:
         self._text = bytearray()
         self._file: FilePart | None = None
         self._digest = hashlib.sha256()
-        callbacks: "MultipartCallbacks" = {
+        callbacks: MultipartCallbacks = {
             "on_header_field": self._on_header_field,
             "on_header_value": self._on_header_value,
             "on_header_end": self._on_header_end,

@@ -1,0 +1,96 @@
+"""What holds for every address: errors, request ids, headers, methods, lists."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.main import create_app
+from tests.app.serving import Running, assert_problem, running, settings_in
+from workers.settings import Settings
+
+
+def test_an_unknown_address_is_a_problem_with_the_nearest_one(client: httpx.Client) -> None:
+    assert_problem(client.get("/dataset"), 404, None, "Did you mean '/datasets'?")
+    assert_problem(client.get("/no/such/thing"), 404, None, "GET /openapi.json")
+
+
+def test_a_wrong_method_says_which_are_right(client: httpx.Client) -> None:
+    answer = client.patch("/models/some-model/versions/1")
+    assert_problem(answer, 405, None, "DELETE and GET")
+    assert answer.headers["allow"] == "DELETE, GET"
+
+
+def test_every_answer_has_a_request_id_of_its_own(client: httpx.Client) -> None:
+    first, second = (client.get(path).headers["x-request-id"] for path in ("/jobs", "/nowhere"))
+    assert re.fullmatch(r"req_[0-9a-z]{26}", first)
+    assert first != second
+
+
+def test_a_request_id_that_was_sent_comes_back(client: httpx.Client) -> None:
+    answer = client.get("/nowhere", headers={"X-Request-Id": "trace-1234"})
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "trace-1234"
+
+
+@pytest.mark.parametrize("unusable", ["x" * 200, "two words", "é"])
+def test_an_unusable_request_id_is_replaced(client: httpx.Client, unusable: str) -> None:
+    answer = client.get("/jobs", headers={"X-Request-Id": unusable.encode()})
+    assert answer.headers["x-request-id"].startswith("req_")
+
+
+def test_browsers_are_told_to_be_careful(client: httpx.Client) -> None:
+    for path in ("/jobs", "/nowhere", "/healthz"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cache-control"] == "no-store"
+        assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/datasets", "/models", "/workers"])
+@pytest.mark.parametrize(
+    ("query", "pointer", "hint"),
+    [
+        ("limit=0", "/limit", "greater than or equal to 1"),
+        ("limit=201", "/limit", "less than or equal to 200"),
+        ("limit=many", "/limit", "valid integer"),
+        ("order=newest", "/order", "Known: asc, desc"),
+        ("limt=5", "/limt", "Did you mean 'limit'?"),
+        ("after=nothing-here", "/after", "nothing-here"),
+    ],
+)
+def test_wrong_paging_is_explained(
+    client: httpx.Client, path: str, query: str, pointer: str, hint: str
+) -> None:
+    assert_problem(client.get(f"{path}?{query}"), 422, pointer, hint)
+
+
+def test_an_unexpected_error_gives_nothing_away(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path), _with_a_bug) as server:
+        answer = server.client.get("/bug")
+        assert_problem(answer, 500, None, "request id")
+        assert "secret" not in answer.text
+        assert server.client.get("/healthz").status_code == 200
+
+
+def _with_a_bug(settings: Settings) -> FastAPI:
+    app = create_app(settings)
+
+    @app.get("/bug")
+    def bug() -> None:
+        raise RuntimeError("a secret path: /etc/passwd")
+
+    return app
+
+
+def test_requests_are_counted_by_route_template(server: Running) -> None:
+    for name in ("no-such-job", "no-such-job-either"):
+        server.client.get(f"/jobs/{name}")
+    server.client.request("BREW", "/jobs")
+    text = server.client.get("/metrics").text
+    assert 'tandem_http_requests_total{method="GET",route="/jobs/{job_id}",status="404"} 2.0' in text
+    assert "no-such-job" not in text
+    assert "BREW" not in text
+    assert "tandem_http_request_seconds_bucket" in text
