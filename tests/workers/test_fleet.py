@@ -1,0 +1,46 @@
+"""Workers as they report themselves."""
+
+import time
+
+import pytest
+
+from models.errors import InvalidInput
+from workers import fleet
+
+WORKER = {"host": "here", "pid": 42, "framework": "torch", "device": "cpu", "slots": 2}
+
+
+def test_a_beat_shows_the_worker_and_a_later_one_updates_it(db):
+    fleet.beat(db, id="wrk_1", jobs=[], **WORKER)
+    (first,) = fleet.page(db).data
+    time.sleep(0.02)
+    fleet.beat(db, id="wrk_1", jobs=["job_1"], **WORKER)
+    (second,) = fleet.page(db).data
+    assert second.jobs == ("job_1",)
+    assert second.started_at == first.started_at
+    assert second.last_seen_at > first.last_seen_at
+
+
+def test_a_worker_that_leaves_is_gone(db):
+    fleet.beat(db, id="wrk_1", jobs=[], **WORKER)
+    fleet.leave(db, "wrk_1")
+    assert fleet.page(db).data == ()
+
+
+def test_workers_not_seen_lately_can_be_left_out_and_forgotten(db):
+    fleet.beat(db, id="wrk_1", jobs=[], **WORKER)
+    time.sleep(0.1)
+    fleet.beat(db, id="wrk_2", jobs=[], **WORKER)
+    assert [worker.id for worker in fleet.page(db, seen_within_s=0.08).data] == ["wrk_2"]
+    fleet.prune(db, older_than_s=0.08)
+    assert [worker.id for worker in fleet.page(db).data] == ["wrk_2"]
+
+
+def test_workers_come_in_pages(db):
+    for number in range(3):
+        fleet.beat(db, id=f"wrk_{number}", jobs=[], **WORKER)
+    first = fleet.page(db, limit=2)
+    assert ([worker.id for worker in first.data], first.has_more) == (["wrk_2", "wrk_1"], True)
+    assert [worker.id for worker in fleet.page(db, after="wrk_1").data] == ["wrk_0"]
+    with pytest.raises(InvalidInput):
+        fleet.page(db, after="wrk_9")
