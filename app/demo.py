@@ -33,7 +33,7 @@ NAMES: Mapping[Framework, str] = {"torch": "PyTorch", "jax": "JAX"}
 SPEC: Mapping[str, Any] = {
     "dataset": "digits",
     "model": {"architecture": "cnn"},
-    "training": {"epochs": 12, "seed": 0},
+    "training": {"epochs": 10, "seed": 0},
     "name": "digits-cnn",
 }
 LEAST_ACCURACY = 0.97
@@ -80,7 +80,9 @@ def in_a_folder(data: Path | None, keep: bool, console: Console) -> list[str]:
     folder = data or Path(tempfile.mkdtemp(prefix="tandem-demo-"))
     try:
         with server(folder, console) as url:
-            return against(url, console, again=f"tandem up --data {folder}" if data or keep else "make up")
+            return against(
+                url, console, again=f"{_tandem()} up --data {folder}" if data or keep else "make up"
+            )
     finally:
         if data is None and not keep:
             shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +125,7 @@ def against(url: str, console: Console, again: str | None = None) -> list[str]:
         held_out = held_out_digits()
         comparisons = {label: compare(tandem, job, held_out) for label, job in ended.items()}
     _report(comparisons, len(held_out.labels), time.monotonic() - began, console)
-    console.print(_next(url, again, ended), markup=False, soft_wrap=True)
+    console.print(_next(url, again), markup=False, soft_wrap=True)
     return shortfalls(comparisons)
 
 
@@ -191,19 +193,25 @@ def _report(comparisons: Mapping[str, Comparison], images: int, seconds: float, 
     console.print(f"From the first POST /jobs to the last prediction: {seconds:.1f} s")
 
 
-def _next(url: str, again: str | None, jobs: Mapping[str, Job]) -> str:
-    result = next(iter(jobs.values())).result
-    assert result is not None
+def _next(url: str, again: str | None) -> str:
     where = "" if again else f" --url {url}"
     steps = {
-        "serve, on http://127.0.0.1:8000": again,
-        "see the jobs": f"tandem jobs list{where}",
-        "train on something else": f"tandem train examples/diabetes.json --follow{where}",
-        "ask a model": f"tandem predict {result.model}@{result.version} three.png --engine jax{where}",
-        "read every request and answer": f"open {'http://127.0.0.1:8000' if again else url}/docs",
+        "keep a server, on http://127.0.0.1:8000": again,
+        "see the jobs and models": f"{_tandem()} jobs list{where}",
+        "train": f"{_tandem()} train examples/digits.json --follow{where}",
+        "ask a model, on either engine": f"{_tandem()} predict digits-cnn examples/three.png --engine jax{where}",
+        "read every request and answer": f"{'http://127.0.0.1:8000' if again else url}/docs",
     }
-    lines = [f"  {command:<60} # {purpose}" for purpose, command in steps.items() if command]
+    lines = [f"  {purpose}:\n    {command}" for purpose, command in steps.items() if command]
     return "\n".join(["", "What to try next", *lines])
+
+
+def _tandem() -> str:
+    """How people who see this can call `tandem`."""
+    if shutil.which("tandem"):
+        return "tandem"
+    program = Path(sys.executable).with_name("tandem")
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def _outcome(job: Job) -> str:

@@ -105,6 +105,8 @@ class Lines:
 
     def show(self, label: str, event: JobEvent) -> None:
         note = _note(event)
+        if event.type == "metric" and not any(name.startswith(("validation", "test")) for name in event.data):
+            return  # one line for each epoch is enough
         if note and note != self._last.get(label):
             self._last[label] = note
             self._console.print(f"{label}: {note}", markup=False, soft_wrap=True)
