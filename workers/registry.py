@@ -4,89 +4,56 @@ A version number never comes to mean other weights: numbers go on counting after
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, and_, delete, select
 from sqlalchemy.orm import Session
 
 from models.errors import InvalidInput, NotFound, suggest
-from models.framework import Framework
 from models.job import NAME_PATTERN
-from models.signature import Signature, Task
+from workers import model_records
 from workers.artifacts import ArtifactStore
-from workers.clock import moment, now
+from workers.clock import now
 from workers.database import Database, upsert
 from workers.identifiers import new_id
+from workers.model_records import CHAMPION, Deleted, Model, ModelVersion
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
 from workers.reports import FinishedModel
 from workers.tables import AliasRow, JobRow, ModelRow, VersionRow
 
-CHAMPION = "champion"
+__all__ = [
+    "CHAMPION",
+    "Deleted",
+    "Model",
+    "ModelVersion",
+    "add_version",
+    "delete_alias",
+    "delete_model",
+    "delete_version",
+    "get",
+    "page",
+    "resolve",
+    "set_alias",
+    "version",
+]
 
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store."""
-
-    name: str
-    version: int
-    framework: Framework
-    architecture: str
-    task: Task
-    classes: tuple[str, ...] | None
-    metrics: dict[str, Any]
-    dataset_id: str
-    dataset_name: str
-    job_id: str
-    sha256: str
-    size_bytes: int
-    parameters: int
-    created_at: datetime
-    aliases: tuple[str, ...]
-    spec: dict[str, Any]
-    signature: Signature
-
-
-@dataclass(frozen=True)
-class Model:
-    """A name with at least one version; `versions` newest first."""
-
-    name: str
-    versions: tuple[ModelVersion, ...]
-    aliases: dict[str, int]
-    created_at: datetime
-
-    @property
-    def champion(self) -> ModelVersion:
-        """What the bare name stands for: the version with that alias, else the newest."""
-        return next((one for one in self.versions if CHAMPION in one.aliases), self.versions[0])
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """What went: the version numbers, and the aliases that pointed at them."""
-
-    versions: tuple[int, ...]
-    aliases: tuple[str, ...]
+LONGEST_NUMBER = 18
+"""Digits that surely fit the database's integers."""
 
 
 def resolve(db: Database, reference: str) -> ModelVersion:
-    """The version meant by `name`, `name@3`, `name@alias` or a job's id. Raises NotFound, with the nearest name."""
-    if reference.startswith("job_"):
-        return _of_job(db, reference)
-    name, at, which = reference.partition("@")
-    model = get(db, name)
-    if not at or which == CHAMPION:
-        return model.champion
-    number = model.aliases.get(which, which)
-    if number == which and not which.isdecimal():
-        known = {CHAMPION, *model.aliases, *(str(one.version) for one in model.versions)}
-        raise NotFound(f"model {name!r} has no alias {which!r}. {suggest(which, known)}", pointer="/model")
-    return _pick(model, number)
+    """The version meant by `name`, `name@3`, `name@alias` or a job's id. Raises NotFound, with the nearest name.
+
+    Every prediction asks, so this reads two rows, however many versions there are.
+    """
+    with db.reading() as session:
+        row = session.scalar(_meant(reference))
+        if row is None:
+            raise _unknown(session, reference)
+        aliases = select(AliasRow.alias).where(AliasRow.name == row.name, AliasRow.version == row.version)
+        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))))
 
 
 def get(db: Database, name: str) -> Model:
@@ -179,7 +146,7 @@ def add_version(session: Session, job: JobRow, model: FinishedModel) -> ModelVer
     )
     session.add(row)
     session.flush()
-    return _record(row, ())
+    return model_records.version(row, ())
 
 
 def _next_number(session: Session, name: str) -> int:
@@ -191,18 +158,43 @@ def _next_number(session: Session, name: str) -> int:
     return cast(int, session.execute(counted.returning(ModelRow.last_version)).scalar_one())
 
 
-def _of_job(db: Database, job_id: str) -> ModelVersion:
-    with db.reading() as session:
-        row = session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
-        if row is not None:
-            return _pick(_model(session, row.name), row.version)
-        job = session.get(JobRow, job_id)
+def _meant(reference: str) -> Select[VersionRow]:
+    if reference.startswith("job_"):
+        return select(VersionRow).where(VersionRow.job_id == reference)
+    name, at, which = reference.partition("@")
+    of_name = select(VersionRow).where(VersionRow.name == name)
+    if which.isdecimal() and len(which) <= LONGEST_NUMBER:
+        return of_name.where(VersionRow.version == int(which))
+    alias = and_(
+        AliasRow.name == VersionRow.name,
+        AliasRow.version == VersionRow.version,
+        AliasRow.alias == (which if at else CHAMPION),
+    )
+    if at and which != CHAMPION:
+        return of_name.join(AliasRow, alias)
+    newest_first = (AliasRow.alias.is_(None), VersionRow.version.desc())
+    return of_name.outerjoin(AliasRow, alias).order_by(*newest_first).limit(1)
+
+
+def _unknown(session: Session, reference: str) -> NotFound:
+    if reference.startswith("job_"):
+        return _no_model(session, reference)
+    name, _, which = reference.partition("@")
+    model = _model(session, name)
+    if which.isdecimal():
+        return _no_version(model, which)
+    known = {CHAMPION, *model.aliases, *(str(one.version) for one in model.versions)}
+    return NotFound(f"model {name!r} has no alias {which!r}. {suggest(which, known)}", pointer="/model")
+
+
+def _no_model(session: Session, job_id: str) -> NotFound:
+    job = session.get(JobRow, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id!r}.", pointer="/model")
+        return NotFound(f"there is no job {job_id!r}.", pointer="/model")
     state = (
         "has no model any more: it was deleted" if job.status == "succeeded" else f"is {job.status}: no model"
     )
-    raise NotFound(f"job {job_id} {state}.", pointer="/model")
+    return NotFound(f"job {job_id} {state}.", pointer="/model")
 
 
 def _model(session: Session, name: str) -> Model:
@@ -222,7 +214,7 @@ def _models(session: Session, rows: Sequence[ModelRow]) -> list[Model]:
     versions = session.scalars(newest_first).all()
     aliases = session.scalars(select(AliasRow).where(AliasRow.name.in_(names)).order_by(AliasRow.alias)).all()
     return [
-        _assembled(
+        model_records.model(
             row,
             [one for one in versions if one.name == row.name],
             [one for one in aliases if one.name == row.name],
@@ -231,24 +223,16 @@ def _models(session: Session, rows: Sequence[ModelRow]) -> list[Model]:
     ]
 
 
-def _assembled(row: ModelRow, versions: Iterable[VersionRow], aliases: Sequence[AliasRow]) -> Model:
-    return Model(
-        name=row.name,
-        versions=tuple(
-            _record(one, tuple(alias.alias for alias in aliases if alias.version == one.version))
-            for one in versions
-        ),
-        aliases={alias.alias: alias.version for alias in aliases},
-        created_at=moment(row.created_at),
-    )
-
-
-def _pick(model: Model, number: int | str) -> ModelVersion:
-    found = next((one for one in model.versions if str(one.version) == str(number)), None)
+def _pick(model: Model, number: int) -> ModelVersion:
+    found = next((one for one in model.versions if one.version == number), None)
     if found is None:
-        known = ", ".join(str(one.version) for one in reversed(model.versions))
-        raise NotFound(f"model {model.name!r} has no version {number}. Known: {known}.", pointer="/version")
+        raise _no_version(model, number)
     return found
+
+
+def _no_version(model: Model, number: int | str) -> NotFound:
+    known = ", ".join(str(one.version) for one in reversed(model.versions))
+    return NotFound(f"model {model.name!r} has no version {number}. Known: {known}.", pointer="/version")
 
 
 def _hold(session: Session, name: str) -> None:
@@ -268,26 +252,3 @@ def _discard(db: Database, store: ArtifactStore, versions: Sequence[ModelVersion
         discard(db, store, sha256)
     aliases = tuple(alias for one in versions for alias in one.aliases)
     return Deleted(tuple(one.version for one in versions), aliases)
-
-
-def _record(row: VersionRow, aliases: tuple[str, ...]) -> ModelVersion:
-    signature = Signature.model_validate(row.signature)
-    return ModelVersion(
-        name=row.name,
-        version=row.version,
-        framework=cast(Framework, row.framework),
-        architecture=row.spec["architecture"],
-        task=signature.task,
-        classes=None if row.classes is None else tuple(row.classes),
-        metrics=row.metrics,
-        dataset_id=row.dataset_id,
-        dataset_name=row.dataset_name,
-        job_id=row.job_id,
-        sha256=row.sha256,
-        size_bytes=row.size_bytes,
-        parameters=row.parameters,
-        created_at=moment(row.created_at),
-        aliases=aliases,
-        spec=row.spec,
-        signature=signature,
-    )

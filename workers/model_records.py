@@ -1,0 +1,94 @@
+"""Registered models as the rest of the program sees them: values that don't change."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from models.framework import Framework
+from models.signature import Signature, Task
+from workers.clock import moment
+from workers.tables import AliasRow, ModelRow, VersionRow
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store."""
+
+    name: str
+    version: int
+    framework: Framework
+    architecture: str
+    task: Task
+    classes: tuple[str, ...] | None
+    metrics: dict[str, Any]
+    dataset_id: str
+    dataset_name: str
+    job_id: str
+    sha256: str
+    size_bytes: int
+    parameters: int
+    created_at: datetime
+    aliases: tuple[str, ...]
+    spec: dict[str, Any]
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name with at least one version; `versions` newest first."""
+
+    name: str
+    versions: tuple[ModelVersion, ...]
+    aliases: dict[str, int]
+    created_at: datetime
+
+    @property
+    def champion(self) -> ModelVersion:
+        """What the bare name stands for: the version with that alias, else the newest."""
+        return next((one for one in self.versions if CHAMPION in one.aliases), self.versions[0])
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What went: the version numbers, and the aliases that pointed at them."""
+
+    versions: tuple[int, ...]
+    aliases: tuple[str, ...]
+
+
+def model(row: ModelRow, versions: Iterable[VersionRow], aliases: Sequence[AliasRow]) -> Model:
+    return Model(
+        name=row.name,
+        versions=tuple(
+            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version))
+            for one in versions
+        ),
+        aliases={alias.alias: alias.version for alias in aliases},
+        created_at=moment(row.created_at),
+    )
+
+
+def version(row: VersionRow, aliases: tuple[str, ...]) -> ModelVersion:
+    signature = Signature.model_validate(row.signature)
+    return ModelVersion(
+        name=row.name,
+        version=row.version,
+        framework=cast(Framework, row.framework),
+        architecture=row.spec["architecture"],
+        task=signature.task,
+        classes=None if row.classes is None else tuple(row.classes),
+        metrics=row.metrics,
+        dataset_id=row.dataset_id,
+        dataset_name=row.dataset_name,
+        job_id=row.job_id,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        parameters=row.parameters,
+        created_at=moment(row.created_at),
+        aliases=aliases,
+        spec=row.spec,
+        signature=signature,
+    )
