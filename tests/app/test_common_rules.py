@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from app.main import create_app
 from tests.app.serving import Running, assert_problem, running, settings_in
@@ -68,10 +69,11 @@ def test_wrong_paging_is_explained(
 
 
 def test_an_unexpected_error_gives_nothing_away(tmp_path: Path) -> None:
-    with running(settings_in(tmp_path), _with_a_bug) as server:
+    with running(settings_in(tmp_path), _with_a_bug) as server, capture_logs() as lines:
         answer = server.client.get("/bug")
         assert_problem(answer, 500, None, "request id")
         assert "secret" not in answer.text
+        assert "secret" in str(next(line["exc_info"] for line in lines if line["log_level"] == "error"))
         assert server.client.get("/healthz").status_code == 200
 
 
