@@ -10,7 +10,13 @@ import structlog
 
 from workers.settings import Settings
 
-QUIET = {"alembic": "warning", "httpx": "warning", "kombu": "warning", "celery.redirected": "warning"}
+QUIET = {
+    "alembic": "warning",
+    "celery.app.trace": "warning",
+    "celery.worker.strategy": "warning",
+    "httpx": "warning",
+    "kombu": "warning",
+}
 """Libraries that talk more than helps at our level."""
 
 

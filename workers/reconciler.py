@@ -33,6 +33,7 @@ class Reconciler:
         self._cleaned_at = time.monotonic()
 
     def start(self) -> None:
+        broker.prepare(self._settings)
         self._thread.start()
 
     def stop(self) -> None:

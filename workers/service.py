@@ -4,12 +4,17 @@
 """
 
 import argparse
+import signal
+import sys
 import threading
+import warnings
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any, cast
 
 import structlog
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from models.framework import FRAMEWORKS, Framework
 from workers import broker, logging, tasks, trainer_environment
@@ -31,6 +36,8 @@ def run(settings: Settings, framework: Framework, *, trainer: Sequence[str] | No
     of another trainer than ours.
     """
     logging.configure(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # until Celery's worker puts its own in their place
     worker = new_id("wrk")
     db, store = Database(settings.database_url), ArtifactStore(settings.artifacts_dir)
     spares = Spares(
@@ -50,6 +57,11 @@ def run(settings: Settings, framework: Framework, *, trainer: Sequence[str] | No
         db.close()
 
 
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Nothing runs yet: end, by way of what `finally` cleans up."""
+    sys.exit(0)
+
+
 def consume(settings: Settings, framework: Framework, supervisor: Supervisor) -> None:
     """Celery's worker in this process, as many threads as slots; returns when it was told to stop."""
 
@@ -62,6 +74,8 @@ def consume(settings: Settings, framework: Framework, supervisor: Supervisor) ->
 
     signals.worker_shutting_down.connect(drain, weak=False)
     signals.setup_logging.connect(leave_logging_alone, weak=False)
+    # Celery warns of running as root because of pickle; our messages are JSON only.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     app = broker.celery_app(settings.broker_url)
     tasks.register(app, supervisor)
     log.info("worker begins", framework=framework, slots=settings.slots)
@@ -72,6 +86,7 @@ def consume(settings: Settings, framework: Framework, supervisor: Supervisor) ->
         without_mingle=True,
         without_gossip=True,
         without_heartbeat=True,
+        quiet=True,
     ).start()
 
 

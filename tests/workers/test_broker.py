@@ -26,7 +26,14 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 @pytest.fixture
 def settings(valkey: EmbeddedValkey, tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path, broker_url=valkey.url)
+    made = Settings(data_dir=tmp_path, broker_url=valkey.url)
+    while not broker.publish(
+        made, "torch", "first"
+    ):  # imports on a busy machine take longer than a message may
+        pass
+    with Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.delete("train.torch")
+    return made
 
 
 def timed_publish(settings: Settings, job_id: str = "job_1") -> tuple[bool, float]:

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from models.data.builtin import BUILTIN
+from models.data.dataset import write
 from models.job import JobSpec
 from models.training import resolve
-from workers import datasets, job_queries, jobs, processes
+from workers import broker, datasets, dispatch, fleet, job_queries, jobs, processes
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.job_records import Job
+from workers.reconciler import Reconciler
 from workers.settings import Settings
 from workers.spares import Spares
 from workers.supervisor import Supervisor
@@ -48,6 +51,17 @@ class Bench:
         self.db = Database(settings.database_url)
         self.db.migrate()
         self.store = ArtifactStore(settings.artifacts_dir)
+
+    def keep(self, digits: Path) -> None:
+        """Have the digits in the store."""
+        datasets.record_prepared(self.db, "digits", self.store.put(digits))
+
+    def submit(self, **job: object) -> str:
+        """As POST /jobs does: the row first, then a message, which may not arrive."""
+        job_id = self.job(**job)
+        if broker.publish(self.settings, self.get(job_id).framework, job_id):
+            dispatch.mark_dispatched(self.db, job_id)
+        return job_id
 
     def job(
         self,
@@ -90,6 +104,9 @@ class Bench:
 
     def step(self, job_id: str) -> int:
         return self.get(job_id).step or 0
+
+    def worker_is_there(self) -> bool:
+        return eventually(lambda: fleet.page(self.db).data)
 
     def reaches(self, job_id: str, step: int) -> bool:
         return eventually(lambda: self.step(job_id) >= step)
@@ -179,20 +196,60 @@ def short(folder: Path, **more: object) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits as a dataset file, so that not every trainer has to make one."""
+    path = tmp_path_factory.mktemp("digits") / "dataset.safetensors"
+    write(BUILTIN["digits"].load(path.parent), path)
+    return path
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, digits: Path) -> Iterator[Bench]:
     made = Bench(short(tmp_path))
+    made.keep(digits)
     yield made
     made.db.close()
 
 
 @pytest.fixture
-def broker_bench(tmp_path: Path) -> Iterator[tuple[Bench, EmbeddedValkey]]:
-    """The same with a broker."""
-    with EmbeddedValkey(tmp_path / "broker") as valkey:
-        made = Bench(short(tmp_path, broker_url=valkey.url))
-        yield made, valkey
-        made.db.close()
+def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path / "broker") as server:
+        yield server
+
+
+@pytest.fixture
+def fleet_bench(tmp_path: Path, digits: Path, valkey: EmbeddedValkey) -> Iterator[Bench]:
+    """A bench with a broker and a reconciler, for tests with worker processes."""
+    made = Bench(short(tmp_path, broker_url=valkey.url))
+    made.keep(digits)
+    reconciler = Reconciler(made.db, made.store, made.settings)
+    reconciler.start()
+    yield made
+    reconciler.stop()
+    made.db.close()
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., bool]:
+    return eventually
+
+
+@pytest.fixture(name="children")
+def _children() -> Callable[[int], list[int]]:
+    return children
+
+
+@pytest.fixture
+def toy_worker() -> Callable[[str], list[str]]:
+    """The command of a framework's worker with the toy trainer."""
+    return lambda framework: [*TOY_WORKER, framework]
+
+
+@pytest.fixture(name="new_bench")
+def _new_bench() -> Callable[..., Bench]:
+    """Another bench, with nothing in it."""
+    return lambda folder, **settings: Bench(short(folder, **settings))
 
 
 def children(pid: int) -> list[int]:

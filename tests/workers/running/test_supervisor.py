@@ -24,7 +24,8 @@ def test_a_job_ends_as_a_registered_model(bench):
     assert not list(bench.settings.work_dir.iterdir())
 
 
-def test_a_built_in_dataset_is_prepared_once_and_kept(bench):
+def test_a_built_in_dataset_is_prepared_once_and_kept(new_bench, tmp_path):
+    bench = new_bench(tmp_path)
     first, second = bench.job(), bench.job()
     with bench.supervisor() as supervisor:
         supervisor.run(first)

@@ -6,8 +6,6 @@ from pathlib import Path
 from workers import service
 from workers.settings import Settings
 
-service.run(
-    Settings(),
-    "torch",
-    trainer=[sys.executable, str(Path(__file__).with_name("toy_trainer.py"))],
-)
+framework = sys.argv[1] if len(sys.argv) > 1 else "torch"
+trainer = [sys.executable, str(Path(__file__).with_name("toy_trainer.py"))]
+service.run(Settings(), framework, trainer=trainer)
