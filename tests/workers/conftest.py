@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from models.job import JobSpec
 from models.signature import ImageInput, Signature
-from workers import datasets, jobs
+from workers import datasets, dispatch, job_queries, jobs
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.reports import FinishedModel
@@ -203,3 +205,66 @@ def model():
         return FinishedModel(**{**known, **made, **fields})
 
     return make
+
+
+@pytest.fixture
+def statuses(db):
+    """The statuses that a job's events tell, in order."""
+
+    def look(job_id):
+        return [event.data["status"] for event in job_queries.events(db, job_id) if event.type == "status"]
+
+    return look
+
+
+@pytest.fixture
+def is_done(db):
+    """Whether a job's events end with `done`, and it comes once."""
+
+    def look(job_id):
+        kinds = [event.type for event in job_queries.events(db, job_id)]
+        return kinds[-1] == "done" and kinds.count("done") == 1
+
+    return look
+
+
+@pytest.fixture
+def outcomes(db):
+    """How a job's attempts ended, in order."""
+
+    def look(job_id):
+        return [attempt.outcome for attempt in job_queries.attempts(db, job_id)]
+
+    return look
+
+
+@pytest.fixture
+def let_lease_expire(db):
+    """What the reconciler does once the claim's lease has run out."""
+
+    def wait(claim):
+        jobs.heartbeat(db, claim.job.id, claim.fence, lease_s=0.001)
+        time.sleep(0.01)
+        return dispatch.expire_leases(db)
+
+    return wait
+
+
+@pytest.fixture
+def at_once():
+    """The results of calls made by real threads at the same moment; an exception counts as a result."""
+
+    def run(*calls):
+        together = threading.Barrier(len(calls))
+
+        def one(call):
+            together.wait()
+            try:
+                return call()
+            except Exception as problem:  # noqa: BLE001 - the test looks at it
+                return problem
+
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(one, calls))
+
+    return run
