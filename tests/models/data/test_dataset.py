@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
 from models.data import dataset as datasets
+from models.data import mapped
 from models.data.assembly import assemble
 from models.data.dataset import DatasetDescription, Split, Splits
 from models.errors import CorruptArtifact
@@ -116,6 +117,11 @@ def file_of(header, body=b""):
 ONE = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
 
 
+def twice(text):
+    """A file whose header holds one entry two times."""
+    return file_of(("{" + text + "," + text + "}").encode(), b"abcd")
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -123,33 +129,50 @@ ONE = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
         b"\x01",
         b"\x00" * 8,
         struct.pack("<Q", 2**63) + b"{}",
-        struct.pack("<Q", 5 << 20) + b" " * (5 << 20),
+        struct.pack("<Q", 5 << 20) + b"{}" + b" " * ((5 << 20) - 2),
         file_of(b"not json"),
         file_of(b"\xff\xfe"),
         file_of(b"[" * 100_000),
         file_of([]),
-        file_of({}),
-        file_of({"train.x": ONE}, b"abc"),
-        file_of({"train.x": ONE}, b"abcde"),
-        file_of({"train.x": ONE | {"shape": [5]}}, b"abcd"),
-        file_of({"train.x": ONE | {"shape": [-4]}}, b"abcd"),
-        file_of({"train.x": ONE | {"shape": [2**62, 4]}}, b"abcd"),
-        file_of({"train.x": ONE | {"dtype": "F16", "shape": [2]}}, b"abcd"),
-        file_of({"train.x": ONE | {"data_offsets": [1, 5]}}, b"abcde"),
-        file_of({"train.x": ONE, "train.y": ONE}, b"abcd"),
-        file_of({"train.x": {"note": "text"}}, b""),
-        file_of(
-            b'{"train.x":' + json.dumps(ONE).encode() + b',"train.x":' + json.dumps(ONE).encode() + b"}",
-            b"abcd",
-        ),
-        file_of({"train.x": ONE}, b"abcd"),
-        file_of({"__metadata__": {"tandem": "{}"}, "train.x": ONE}, b"abcd"),
+        file_of({"a": ONE}, b"abc"),
+        file_of({"a": ONE}, b"abcde"),
+        file_of({"a": ONE | {"shape": [5]}}, b"abcd"),
+        file_of({"a": ONE | {"shape": [-4]}}, b"abcd"),
+        file_of({"a": ONE | {"shape": [2**62, 4]}}, b"abcd"),
+        file_of({"a": ONE | {"dtype": "F16", "shape": [2]}}, b"abcd"),
+        file_of({"a": ONE | {"data_offsets": [1, 5]}}, b"abcde"),
+        file_of({"a": ONE, "b": ONE}, b"abcd"),
+        file_of({"a": {"note": "text"}}),
         file_of({"__metadata__": {"tandem": 5}}),
-        file_of({"__metadata__": ONE}),
+        file_of({"__metadata__": ONE}, b"abcd"),
+        twice('"a":' + json.dumps(ONE)),
     ],
     ids=lambda content: repr(content[8:60]),
 )
-def test_what_is_no_dataset_is_refused(content, tmp_path):
+def test_a_header_that_does_not_describe_the_file_is_refused(content, tmp_path):
+    (tmp_path / "d").write_bytes(content)
+    with pytest.raises(CorruptArtifact):
+        mapped.read(tmp_path / "d")
+
+
+def test_a_header_that_describes_the_file_is_read(tmp_path):
+    (tmp_path / "d").write_bytes(file_of({"__metadata__": {"k": "v"}, "a": ONE}, b"abcd"))
+    metadata, tensors = mapped.read(tmp_path / "d")
+    assert metadata == {"k": "v"}
+    assert tensors["a"].tolist() == list(b"abcd")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        file_of({}),
+        file_of({"train.x": ONE}, b"abcd"),
+        file_of({"__metadata__": {"tandem": "{}"}, "train.x": ONE}, b"abcd"),
+        file_of({"__metadata__": {"tandem": "not json"}, "train.x": ONE}, b"abcd"),
+    ],
+    ids=lambda content: repr(content[8:60]),
+)
+def test_a_safetensors_file_that_is_no_dataset_is_refused(content, tmp_path):
     (tmp_path / "d").write_bytes(content)
     with pytest.raises(CorruptArtifact):
         datasets.read(tmp_path / "d")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from models.data.uploads import Limits, UploadOptions, ingest
+from models.data.uploads import npy as npy_format
 from models.errors import InvalidInput
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 5, 4), dtype=np.uint8)
@@ -431,3 +432,12 @@ def test_any_arrays_at_all_are_read_or_refused(upload, found, task):
     else:
         assert len(dataset.train) == dataset.description.splits.train
         assert np.isfinite(dataset.train.x).all()
+
+
+def test_an_array_followed_by_more_or_less_than_it_declares_is_refused():
+    header = npy_format.read_header(io.BytesIO(GOOD), "x")
+    body = GOOD[header.offset :]
+    assert np.array_equal(npy_format.read_data(io.BytesIO(body), header, "x"), IMAGES)
+    for wrong in (body + b"\0", body[:-1], b""):
+        with pytest.raises(InvalidInput, match="does not hold what"):
+            npy_format.read_data(io.BytesIO(wrong), header, "x")
