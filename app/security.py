@@ -11,8 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Forbidden, Unauthorized
 from models.errors import Malformed
 
-OPEN = frozenset({"/healthz", "/readyz"})
-"""Answered without a key: orchestrators ask here and hold none."""
+OPEN = frozenset({"/", "/healthz", "/readyz"})
+"""Answered without a key: orchestrators ask here and hold none, and the first page is where people enter it."""
+PAGES = "/ui/"
+"""The other pages and their files: they hold no data, but ask for it, with the key, as every client does."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -71,7 +73,7 @@ class KeyCheck:
         self.digest = None if key is None else _digest(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.digest and scope["path"] not in OPEN:
+        if scope["type"] == "http" and self.digest and not _is_open(scope["path"]):
             self._check(self.digest, Headers(scope=scope).get("authorization", ""))
         await self.app(scope, receive, send)
 
@@ -80,6 +82,10 @@ class KeyCheck:
         right = hmac.compare_digest(digest, _digest(key.strip()))
         if scheme.lower() != "bearer" or not right:
             raise Unauthorized("Send the server's key as 'Authorization: Bearer <key>'.")
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(PAGES)
 
 
 def _digest(key: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.routes import architectures, datasets, events, health, jobs, models, predictions, workers
+from app.routes import architectures, datasets, events, health, jobs, models, pages, predictions, workers
 
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
@@ -13,4 +13,5 @@ ROUTERS: tuple[APIRouter, ...] = (
     workers.router,
     architectures.router,
     health.router,
+    pages.router,
 )

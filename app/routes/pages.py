@@ -35,16 +35,9 @@ templates = Environment(
 )
 
 
-def mount(app: FastAPI) -> None:
-    """Add the pages and their files to the application."""
-    app.include_router(router)
+def mount_files(app: FastAPI) -> None:
+    """Serve what the pages load: style, scripts, icon."""
     app.mount(static_path(), _Files(directory=STATIC), name="static")
-
-
-def is_open(path: str) -> bool:
-    """Whether this is a page or one of its files. They hold no data, so they are shown to those who still have to
-    enter the key."""
-    return path == "/" or path.startswith("/ui/")
 
 
 def _digest() -> str:

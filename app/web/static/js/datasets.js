@@ -1,0 +1,115 @@
+/** The page of the datasets. */
+
+import { get, remove, upload } from "./api.js";
+import { $, h, say } from "./dom.js";
+import { bytes, number } from "./format.js";
+import { disconnected } from "./live.js";
+import { busy, time } from "./parts.js";
+import * as problems from "./problems.js";
+
+const PAGE = 50;
+const HEAD_BYTES = 65536;
+
+load().catch(disconnected);
+
+/** Show the page of datasets after this one, below what is there. */
+async function load(after = null) {
+  const page = await get("/datasets", { limit: PAGE, after });
+  if (after === null) $("datasets").replaceChildren();
+  $("datasets").append(...page.data.map(card));
+  $("more").hidden = !page.has_more;
+  $("more").onclick = () => busy($("more"), () => load(page.last_id), disconnected);
+}
+
+function card(dataset) {
+  const { splits } = dataset;
+  return h(
+    "li",
+    { class: "card jobcard", "data-name": dataset.name },
+    h(
+      "div",
+      { class: "spread" },
+      h("span", { class: "name" }, h("b", {}, dataset.name), dataset.builtin && h("span", { class: "alias" }, "built in")),
+      h("span", { class: "actions" }, dataset.builtin ? null : deleteButton(dataset), h("a", { class: "button small", href: `/?dataset=${encodeURIComponent(dataset.name)}` }, "Train on it")),
+    ),
+    h("small", {}, [dataset.task.replace("-", " "), input(dataset.input), dataset.target && `predicts ${dataset.target}`].filter(Boolean).join(" · ")),
+    h("small", {}, `${number(splits.train)} to train on, ${number(splits.validation)} to validate, ${number(splits.test)} to test`, dataset.size_bytes === null ? "" : ` · ${bytes(dataset.size_bytes)}`, dataset.builtin ? "" : [" · ", time(dataset.created_at)]),
+    dataset.classes && h("small", { title: dataset.classes.join(", ") }, classes(dataset.classes)),
+  );
+}
+
+const input = ({ kind, width, height, channels, features, columns }) =>
+  kind === "image" ? `${width}×${height} ${channels === 1 ? "grey" : "colour"} images` : `${features} columns: ${shortened(columns, 8)}`;
+const classes = (names) => `${names.length} classes: ${shortened(names, 12)}`;
+const shortened = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? ", …" : "");
+
+/** Asks once more before it deletes. */
+function deleteButton(dataset) {
+  let sure = false;
+  const button = h("button", { type: "button", class: "small", click: pressed, blur: () => ((sure = false), say(button, "Delete")) }, "Delete");
+  function pressed() {
+    if (!sure) {
+      sure = true;
+      say(button, "Really delete?");
+      return;
+    }
+    busy(button, async () => {
+      await remove(`/datasets/${encodeURIComponent(dataset.id)}`);
+      button.closest("li").remove();
+    }, (failure) => button.closest("li").append(h("p", { class: "problem", role: "alert" }, failure.message)));
+  }
+  return button;
+}
+
+// The form
+
+$("file").addEventListener("change", async () => {
+  const [file] = $("file").files;
+  problems.clear($("upload"));
+  if (!file) return;
+  const csv = /\.csv$/i.test(file.name);
+  if (!$("dataset-name").value) $("dataset-name").value = nameOf(file.name);
+  $("target-field").hidden = !csv;
+  $("task").value = csv ? "tabular-classification" : "image-classification";
+  if (csv) offerColumns(await file.slice(0, HEAD_BYTES).text());
+});
+
+/** A file's name as a dataset's. */
+const nameOf = (file) => file.toLowerCase().replace(/\.[^.]*$/, "").replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 64);
+
+/** The first line's names; the last column is what is predicted most often. */
+function offerColumns(head) {
+  const columns = head.split(/\r?\n/, 1)[0].split(",").map((name) => name.trim().replace(/^"(.*)"$/, "$1"));
+  $("columns").replaceChildren(...columns.map((name) => new Option(name)));
+  $("target").value = columns.at(-1);
+}
+
+$("upload").addEventListener("submit", (event) => {
+  event.preventDefault();
+  problems.clear($("upload"));
+  say($("uploaded"), "");
+  if (!$("file").files.length) return problems.show($("upload"), { errors: [{ pointer: "/file", detail: "Choose a file." }] });
+  busy($("upload-button"), send, (failure) => problems.show($("upload"), failure)).finally(() => ($("sending").hidden = true));
+});
+
+async function send() {
+  const dataset = await upload("/datasets", form(), (share) => {
+    $("sending").hidden = false;
+    $("sent").firstElementChild.style.width = `${(share ?? 0) * 100}%`;
+    $("sent").setAttribute("aria-valuenow", Math.round((share ?? 0) * 100));
+  });
+  $("upload").reset();
+  $("target-field").hidden = true;
+  say($("uploaded"), `${dataset.name} is there.`);
+  await load();
+}
+
+function form() {
+  const data = new FormData();
+  data.append("file", $("file").files[0]);
+  data.append("name", $("dataset-name").value.trim());
+  data.append("task", $("task").value);
+  if (!$("target-field").hidden && $("target").value) data.append("target", $("target").value);
+  if ($("test-fraction").value) data.append("test_fraction", $("test-fraction").value);
+  return data;
+}

@@ -1,0 +1,71 @@
+/** The page of one model: its versions, and a box to try them. */
+
+import { get, put } from "./api.js";
+import { $, h } from "./dom.js";
+import { saveThroughKey } from "./download.js";
+import { bytes, compact, metric, words } from "./format.js";
+import { badge, busy, jobPath, time } from "./parts.js";
+import { offer } from "./try_it.js";
+
+const name = $("page").dataset.model;
+const path = `/models/${encodeURIComponent(name)}`;
+
+refresh().catch(trouble);
+
+function trouble(failure) {
+  $("trouble").replaceChildren(h("p", { class: "trouble", role: "alert" }, failure.message));
+}
+
+async function refresh() {
+  const model = await get(path);
+  showAbout(model);
+  showVersions(model);
+  offer(model);
+}
+
+function showAbout(model) {
+  const newest = model.versions[0];
+  const input = newest.input.kind === "image" ? `${newest.input.width}×${newest.input.height} images` : `rows of ${newest.input.features} numbers`;
+  const kinds = newest.classes ? `, ${newest.classes.length} classes` : "";
+  $("about").textContent = `${newest.task.replace("-", " ")} of ${input}${kinds}; the name alone means version ${model.champion}`;
+}
+
+function showVersions({ versions }) {
+  const metrics = [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))].filter((metric) => metric.startsWith("test_"));
+  const shown = metrics.length ? metrics : [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))];
+  const heads = ["Version", "Trained in", ...shown.map(words), "Parameters", "Made", ""];
+  const plain = [0, 1];
+  $("versions-head").replaceChildren(...heads.map((head, at) => h("th", { scope: "col", class: plain.includes(at) ? null : "right" }, head)));
+  $("versions").replaceChildren(...versions.map((version) => row(version, shown)));
+}
+
+function row(version, metrics) {
+  return h(
+    "tr",
+    {},
+    h("td", {}, h("b", {}, String(version.version)), " ", version.aliases.map((alias) => [h("span", { class: "alias" }, alias), " "])),
+    h("td", {}, badge(version.framework), h("small", {}, version.architecture, " on ", version.dataset.name, ", ", h("a", { href: jobPath(version.job) }, "its job"))),
+    metrics.map((name) => h("td", { class: "right" }, metric(name, version.metrics[name]))),
+    h("td", { class: "right" }, h("span", { title: version.parameters.toLocaleString("en") }, compact(version.parameters))),
+    h("td", { class: "right" }, time(version.created_at)),
+    h("td", { class: "right" }, h("span", { class: "actions ending" }, championButton(version), weights(version))),
+  );
+}
+
+function championButton(version) {
+  if (version.aliases.includes("champion")) return null;
+  const button = h("button", { type: "button", class: "small", click: () => busy(button, set, trouble) }, "Make champion");
+  const set = async () => {
+    await put(`${path}/aliases/champion`, { version: version.version });
+    await refresh();
+  };
+  return button;
+}
+
+function weights(version) {
+  const file = `${name}-${version.version}.safetensors`;
+  const label = `Weights, ${bytes(version.size_bytes)}`;
+  const link = h("a", { class: "button small", href: `${path}/versions/${version.version}/weights`, download: file, title: `sha256 ${version.sha256}` }, label);
+  saveThroughKey(link, file);
+  return link;
+}
