@@ -39,7 +39,11 @@ class DatasetRecord:
 
 def get(db: Database, name_or_id: str) -> DatasetRecord:
     """Raises NotFound, with the nearest name."""
-    _introduce_builtin(db, name_or_id)
+    with db.reading() as session:
+        row = session.scalar(_named(name_or_id))
+    if row is not None:
+        return _record(row)
+    _introduce_builtins(db)
     with db.reading() as session:
         return _record(_find(session, name_or_id))
 
@@ -48,8 +52,7 @@ def page(
     db: Database, limit: int = 20, after: str | None = None, order: Order = "desc"
 ) -> Page[DatasetRecord]:
     """All datasets, newest first, the built-in ones last. `after` is an id. Raises InvalidInput."""
-    for name in BUILTIN:
-        _introduce_builtin(db, name)
+    _introduce_builtins(db)
     with db.reading() as session:
         if after is not None and session.get(DatasetRow, after) is None:
             raise unknown_cursor(after)
@@ -120,7 +123,7 @@ def delete(db: Database, store: ArtifactStore, name_or_id: str) -> None:
 
 def record_prepared(db: Database, name: str, artifact: Artifact) -> None:
     """A built-in dataset's file is in the store now."""
-    _introduce_builtin(db, name)
+    _introduce_builtins(db)
     with db.session() as session:
         row = _find(session, name, for_update=True)
         row.sha256, row.size_bytes = artifact.sha256, artifact.size_bytes
@@ -133,29 +136,31 @@ def hold(session: Session, dataset_id: str, name: str) -> None:
         raise NotFound(f"dataset {name!r} has been deleted; upload it again.", pointer="/dataset")
 
 
-def _introduce_builtin(db: Database, name_or_id: str) -> None:
-    """Insert the row of a built-in dataset that this database has not seen yet; whoever is first wins."""
-    name = next((name for name in BUILTIN if name_or_id in (name, stable_id("ds", name))), None)
-    if name is None:
-        return
-    identifier = stable_id("ds", name)
+def _introduce_builtins(db: Database) -> None:
+    """Insert the rows of built-in datasets that this database has not seen yet; whoever is first wins."""
     with db.reading() as session:
-        if session.get(DatasetRow, identifier) is not None:
-            return
+        missing = set(BUILTIN).difference(session.scalars(select(DatasetRow.name).where(DatasetRow.builtin)))
+    if not missing:
+        return
     with db.session() as session:
-        row = upsert(session, DatasetRow).values(
-            id=identifier,
-            name=name,
-            description=BUILTIN[name].description.model_dump(mode="json"),
-            builtin=True,
-            created_at=now(),
-        )
-        session.execute(row.on_conflict_do_nothing())
+        for name in sorted(missing):  # in one order everywhere: two that insert crosswise would deadlock
+            row = upsert(session, DatasetRow).values(
+                id=stable_id("ds", name),
+                name=name,
+                description=BUILTIN[name].description.model_dump(mode="json"),
+                builtin=True,
+                created_at=now(),
+            )
+            session.execute(row.on_conflict_do_nothing())
+
+
+def _named(name_or_id: str) -> Select[DatasetRow]:
+    column = DatasetRow.id if name_or_id.startswith("ds_") else DatasetRow.name
+    return select(DatasetRow).where(column == name_or_id)
 
 
 def _find(session: Session, name_or_id: str, *, for_update: bool = False) -> DatasetRow:
-    column = DatasetRow.id if name_or_id.startswith("ds_") else DatasetRow.name
-    query = select(DatasetRow).where(column == name_or_id)
+    query = _named(name_or_id)
     row = session.scalar(query.with_for_update() if for_update else query)
     if row is None:
         known = {*BUILTIN, *session.scalars(select(DatasetRow.name))}
