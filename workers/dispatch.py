@@ -35,8 +35,29 @@ def expire_leases(db: Database) -> list[Expired]:
     overdue = select(JobRow.id).where(JobRow.status == "running", JobRow.lease_until < now())
     with db.reading() as session:
         job_ids = session.scalars(overdue).all()
-    expired = [_expire(db, job_id) for job_id in job_ids]
+    expired = [expire_lease(db, job_id) for job_id in job_ids]
     return [one for one in expired if one is not None]
+
+
+def expire_lease(db: Database, job_id: str) -> Expired | None:
+    """Give up the job's attempt if its lease has run out by now; None: it has not, or nobody runs it."""
+    with db.session() as session:
+        row = change(
+            session,
+            of_job(job_id)
+            .where(JobRow.status == "running", JobRow.lease_until < now())
+            .values(
+                status=verdict(JobRow.attempt < JobRow.max_attempts),
+                fence=JobRow.fence + 1,
+                lease_until=None,
+                dispatched_at=None,
+            ),
+        )
+        if row is None:
+            return None
+        reason = f"{LOST} (attempt {row.attempt} of {row.max_attempts})."
+        status = settle(session, row, row.fence - 1, "lost", reason, code="worker_lost")
+        return Expired(job_id, cast(Framework, row.framework), status)
 
 
 def stale_queued(db: Database, redispatch_s: float, limit: int = 20) -> list[tuple[str, Framework]]:
@@ -56,26 +77,6 @@ def mark_dispatched(db: Database, job_id: str) -> None:
     """The job's message was sent just now."""
     with db.session() as session:
         change(session, of_job(job_id).where(JobRow.status == "queued").values(dispatched_at=now()))
-
-
-def _expire(db: Database, job_id: str) -> Expired | None:
-    with db.session() as session:
-        row = change(
-            session,
-            of_job(job_id)
-            .where(JobRow.status == "running", JobRow.lease_until < now())
-            .values(
-                status=verdict(JobRow.attempt < JobRow.max_attempts),
-                fence=JobRow.fence + 1,
-                lease_until=None,
-                dispatched_at=None,
-            ),
-        )
-        if row is None:
-            return None
-        reason = f"{LOST} (attempt {row.attempt} of {row.max_attempts})."
-        status = settle(session, row, row.fence - 1, "lost", reason, code="worker_lost")
-        return Expired(job_id, cast(Framework, row.framework), status)
 
 
 def _stale(session: Session, framework: Framework, redispatch_s: float, limit: int) -> list[str]:

@@ -27,6 +27,13 @@ def test_an_attempt_within_its_lease_is_left_alone(db, claimed):
     assert dispatch.expire_leases(db) == []
 
 
+def test_an_attempt_that_was_heard_of_since_the_sweep_looked_is_left_alone(db, claimed):
+    claim = overdue(claimed)
+    jobs.heartbeat(db, claim.job.id, claim.fence, lease_s=60)
+    assert dispatch.expire_lease(db, claim.job.id) is None
+    assert jobs.heartbeat(db, claim.job.id, claim.fence, lease_s=60).alive
+
+
 def test_the_last_attempt_that_is_lost_fails_the_job_and_says_why(db, claimed):
     claim = overdue(claimed, max_attempts=1)
     assert dispatch.expire_leases(db)[0].status == "failed"
