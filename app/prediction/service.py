@@ -14,7 +14,7 @@ from app.prediction.cache import LoadedModel, ModelCache
 from app.prediction.parsing import PredictionRequest
 from models import engine
 from models.engine import Definition
-from models.errors import Unavailable
+from models.errors import CorruptArtifact, NotFound, Unavailable
 from models.framework import Framework
 from models.weights import read_weights
 from workers import registry
@@ -46,8 +46,8 @@ class PredictionService:
         self._loaders = ThreadPoolExecutor(2, "model-loader")
         self._computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
         self._waiting = 0
-        self._cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
-        metrics.watch_model_cache(self._cache.state)
+        self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
+        metrics.watch_model_cache(self.cache.state)
 
     def close(self) -> None:
         self._loaders.shutdown(cancel_futures=True)
@@ -58,10 +58,9 @@ class PredictionService:
 
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
-        # Asked every time, so that a moved alias or a deleted model counts from the next request on.
-        version = await run_sync(registry.resolve, self._database, request.asked.model)
+        version = await run_sync(self._version, request.asked.model)
         framework = self._framework(version, request.asked.engine)
-        model = await self._cache.get(version.sha256, framework, version.size_bytes)
+        model = await self.cache.get(version.sha256, framework, version.size_bytes)
         computed = await self._in_turn(model, request)
         self._metrics.observe_prediction(
             version.name,
@@ -72,12 +71,19 @@ class PredictionService:
         )
         return _answer(version, framework, computed)
 
+    def _version(self, reference: str) -> ModelVersion:
+        """Asked of the database every time: a moved alias or a deleted model counts from the next request on."""
+        try:
+            return registry.resolve(self._database, reference)
+        except NotFound as error:
+            raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
+
     def _framework(self, version: ModelVersion, asked: str) -> Framework:
         """`auto` is the engine that is ready, so that nobody waits; of two, the one that trained the model."""
         match asked:
             case "torch" | "jax":
                 return asked
-        ready = self._cache.loaded(version.sha256)
+        ready = self.cache.loaded(version.sha256)
         return version.framework if version.framework in ready or not ready else ready[0]
 
     async def _in_turn(self, model: LoadedModel, request: PredictionRequest) -> Computed:
@@ -93,8 +99,11 @@ class PredictionService:
             self._waiting -= 1
 
     def _load(self, sha256: str, framework: Framework) -> LoadedModel:
-        """Raises CorruptArtifact when the stored file is not what its name says, or no model."""
-        file = read_weights(self._store.verify(sha256))
+        """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model."""
+        try:
+            file = read_weights(self._store.verify(sha256))
+        except NotFound as error:
+            raise CorruptArtifact(f"The model's weights are lost: {error.detail}") from error
         card = file.card
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device

@@ -1,5 +1,6 @@
 """Registered models: versions, aliases, weights."""
 
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query
@@ -12,6 +13,8 @@ from app.errors import RangeNotSatisfiable
 from app.openapi import READING_A_BODY, json_body, problems
 from app.schemas.models import AliasTarget, Deleted, Model, ModelVersion
 from app.schemas.paging import Listed
+from app.services import Services
+from models.errors import CorruptArtifact, NotFound
 from workers import registry
 
 router = APIRouter(prefix="/models", tags=["Models"])
@@ -107,7 +110,7 @@ def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneM
     if if_none_match is not None and _matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     filename = f"{found.name}-{found.version}.safetensors"
-    return Download(uses.store.path(found.sha256), headers=headers, media_type=SAFETENSORS, filename=filename)
+    return Download(_file(uses, found), headers=headers, media_type=SAFETENSORS, filename=filename)
 
 
 class Download(FileResponse):
@@ -120,6 +123,13 @@ class Download(FileResponse):
             await send(message)
 
         await super().__call__(scope, receive, send_or_refuse)
+
+
+def _file(uses: Services, version: registry.ModelVersion) -> FilePath:
+    try:
+        return uses.store.path(version.sha256)
+    except NotFound as error:
+        raise CorruptArtifact(f"The weights of {version.name}@{version.version} are lost.") from error
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

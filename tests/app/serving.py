@@ -1,6 +1,7 @@
 """A real server on a real port, with a real database and artifact store; no broker, no workers."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -126,6 +127,13 @@ def linear_logits(file: WeightsFile, x: np.ndarray) -> np.ndarray:
     if standard.ndim == 4:
         standard = standard.transpose(0, 3, 1, 2).reshape(len(x), -1)
     return standard @ file.weights["linear.weight"].T.astype(np.float64) + file.weights["linear.bias"]
+
+
+def age(server: Running, sha256: str) -> None:
+    """Let a stored file look old enough to be deleted at once: fresh ones are left to the hourly sweep."""
+    path = server.services.store.path(sha256)
+    path.chmod(0o644)
+    os.utime(path, (1, 1))
 
 
 def assert_problem(answer: httpx.Response, status: int, pointer: str | None = None, *hints: str) -> None:
