@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.errors import PROBLEM_MEDIA_TYPE, Problem
 from app.schemas.models import AliasTarget
+from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
 from models.job import JobSpec
 
@@ -91,6 +92,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     _, ours = models_json_schema([(model, "validation") for model in MODELS], ref_template=REFERENCE)
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     found["components"]["schemas"] = {**ours["$defs"], **schemas}
+    _restore_examples(found["components"]["schemas"])
     found["components"]["securitySchemes"] = {
         "key": {
             "type": "http",
@@ -103,6 +105,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             _complete(operation, found["components"]["schemas"])
     return found
+
+
+def _restore_examples(schemas: dict[str, Any]) -> None:
+    """FastAPI drops whatever is null, also from examples, which no longer fit their schemas then."""
+    for model in Answer.__subclasses__():
+        extra = model.model_config.get("json_schema_extra")
+        if model.__name__ in schemas and isinstance(extra, Mapping):
+            schemas[model.__name__]["examples"] = extra["examples"]
 
 
 def _complete(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
