@@ -62,6 +62,10 @@ def _continued(spec: JobSpec) -> str | None:
 
 
 def _initial_weights(db: Database, store: ArtifactStore, spec: JobSpec) -> str | None:
-    if not isinstance(spec.init.source, FromModel):
-        return None
-    return str(store.verify(registry.resolve(db, spec.init.source.model).sha256))
+    """The model that the job starts from; of a job that it continues, the model, lest it left no checkpoint."""
+    match spec.init.source:
+        case FromModel(model=reference):
+            return str(store.verify(registry.resolve(db, reference).sha256))
+        case FromJob(job=earlier) if job_queries.get(db, earlier).model_name is not None:
+            return str(store.verify(registry.resolve(db, earlier).sha256))
+    return None

@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from models.data.builtin import BUILTIN
 from models.data.dataset import write
+from models.framework import Framework
 from models.job import JobSpec
 from models.training import resolve
-from workers import broker, datasets, dispatch, fleet, job_queries, jobs, processes
+from workers import broker, datasets, dispatch, fleet, job_queries, jobs, processes, trainer_environment
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.job_records import Job
@@ -109,7 +110,10 @@ class Bench:
         return eventually(lambda: fleet.page(self.db).data)
 
     def reaches(self, job_id: str, step: int) -> bool:
-        return eventually(lambda: self.step(job_id) >= step)
+        return eventually(lambda: self.step(job_id) >= step, 60)
+
+    def saves_a_checkpoint(self, job_id: str) -> bool:
+        return eventually(lambda: job_queries.checkpoints(self.db, job_id), 60)
 
     def first_loss(self, job_id: str) -> float:
         events = job_queries.events(self.db, job_id)
@@ -140,8 +144,15 @@ class Bench:
         return [attempt.outcome for attempt in job_queries.attempts(self.db, job_id)]
 
     @contextmanager
-    def supervisor(self, trainer: list[str] = TOY_TRAINER, *, spare: bool = True) -> Iterator[Supervisor]:
-        spares = Spares(trainer, TOY_ENVIRONMENT, keep=spare)
+    def supervisor(
+        self, trainer: list[str] = TOY_TRAINER, *, framework: Framework | None = None, spare: bool = True
+    ) -> Iterator[Supervisor]:
+        """A supervisor with toy trainers, or with the real ones of a framework."""
+        environment = TOY_ENVIRONMENT
+        if framework is not None:
+            trainer = trainer_environment.command(framework, self.settings)
+            environment = trainer_environment.environment(self.settings)
+        spares = Spares(trainer, environment, keep=spare)
         spares.start()
         supervisor = Supervisor(self.db, self.store, self.settings, spares, "wrk_test")
         try:
@@ -238,6 +249,12 @@ def _eventually() -> Callable[..., bool]:
 @pytest.fixture(name="children")
 def _children() -> Callable[[int], list[int]]:
     return children
+
+
+@pytest.fixture
+def toy_trainer() -> tuple[list[str], dict[str, str]]:
+    """Command and environment."""
+    return TOY_TRAINER, TOY_ENVIRONMENT
 
 
 @pytest.fixture

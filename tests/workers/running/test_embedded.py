@@ -12,6 +12,7 @@ import pytest
 from models.errors import Conflict
 from workers import broker
 from workers.embedded import Stack
+from workers.reconciler import Reconciler
 
 
 def gone(pid):
@@ -22,7 +23,10 @@ def gone(pid):
 def stack(bench, toy_worker):
     with Stack(bench.settings, toy_worker) as running:
         bench.settings = running.settings
+        reconciler = Reconciler(bench.db, bench.store, bench.settings)
+        reconciler.start()
         yield running
+        reconciler.stop()
 
 
 def test_it_runs_jobs_of_both_frameworks(bench, stack, eventually):

@@ -1,0 +1,48 @@
+"""Real trainers of both frameworks, killed and stopped in the middle: not one bit of the result changes."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from models.framework import FRAMEWORKS
+from workers import trainer_environment
+
+NETWORK = {"architecture": "cnn", "width": 4, "stages": 2}
+LONG = {"model": NETWORK, "epochs": 20, "training": {"augment": ["crop"], "optimizer": {"name": "adamw"}}}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_job_killed_once_and_stopped_once_ends_like_one_that_was_left_alone(bench, framework):
+    undisturbed, job = bench.job(framework=framework, **LONG), bench.job(framework=framework, **LONG)
+    with bench.supervisor(framework=framework, spare=False) as supervisor:
+        supervisor.run(undisturbed)
+        with bench.running(supervisor, job):
+            assert bench.saves_a_checkpoint(job)
+            (trainer,) = bench.trainers()
+            os.kill(trainer, signal.SIGKILL)
+        time.sleep(bench.settings.backoff_s + 0.1)
+        with bench.running(supervisor, job):
+            assert bench.reaches(job, bench.step(job) + 30)
+            supervisor.drain()
+    with bench.supervisor(framework=framework) as supervisor:
+        supervisor.run(job)
+    assert bench.outcomes(job) == ["failed", "released", "succeeded"]
+    assert bench.weights(job) == bench.weights(undisturbed)
+    assert bench.get(job).metrics == bench.get(undisturbed).metrics
+
+
+def test_the_trainers_compilation_cache_is_in_the_data_folder(bench):
+    job = bench.job(framework="jax", model=NETWORK, epochs=1)
+    with bench.supervisor(framework="jax", spare=False) as supervisor:
+        supervisor.run(job)
+    assert bench.status(job) == "succeeded"
+    assert any((bench.settings.cache_dir / "jax").iterdir())
+
+
+def test_a_trainer_uses_no_more_threads_than_it_is_given(bench):
+    settings = bench.settings.model_copy(update={"threads": 1})
+    environment = trainer_environment.environment(settings)
+    assert environment["OMP_NUM_THREADS"] == environment["NPROC"] == "1"
+    assert trainer_environment.default_threads(1000) == 1
