@@ -2,13 +2,19 @@
 
 import { h } from "./dom.js";
 import { milliseconds, number, percent } from "./format.js";
-import { badge } from "./parts.js";
+import { badge, FRAMEWORKS } from "./parts.js";
 
 export function showAnswers(place, answers, { pictures }) {
   const items = answers[0].predictions.map((_, item) =>
     h("div", { class: "answer" }, pictures && picture(pictures[item]), answers.map((answer) => engine(answer, item))),
   );
   place.replaceChildren(...(answers.length > 1 ? [verdict(answers)] : []), ...items);
+}
+
+/** The first question to an engine takes a while: it starts the framework and loads the weights. */
+export function showWaiting(place, engines) {
+  const names = engines.map((engine) => FRAMEWORKS[engine] ?? "the server").join(" and ");
+  place.replaceChildren(h("p", { class: "quiet" }, `Asking ${names}…`));
 }
 
 function picture({ name, url }) {

@@ -35,8 +35,8 @@ export function startForm(form, datasets, architectures, start) {
   $("dataset").replaceChildren(...datasets.map(({ name }) => new Option(name)));
   const asked = new URLSearchParams(location.search).get("dataset");
   $("dataset").value = datasets.some(({ name }) => name === asked) ? asked : (datasets.find(({ name }) => name === "digits") ?? datasets[0])?.name;
-  $("dataset").addEventListener("change", chooseDataset);
-  $("architecture").addEventListener("change", chooseArchitecture);
+  $("dataset").addEventListener("input", chooseDataset);
+  $("architecture").addEventListener("input", chooseArchitecture);
   form.addEventListener("input", refresh);
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -1,12 +1,13 @@
 /** The box that tries a model: images or rows in, the answers of one or both engines out. */
 
 import { post } from "./api.js";
-import { showAnswers } from "./answers.js";
+import { showAnswers, showWaiting } from "./answers.js";
 import { $, say } from "./dom.js";
 import { pad } from "./pad.js";
 import * as problems from "./problems.js";
 
 const MOST = 16;
+const PATIENCE_MS = 400;
 let model = null;
 let last = null; // what was tried last: `{inputs, pictures}`
 
@@ -97,12 +98,15 @@ async function predict(tried) {
   problems.clear($("try"));
   const chosen = document.querySelector("[name=engine]:checked").value;
   const engines = chosen === "both" ? ["torch", "jax"] : [chosen];
+  const patience = setTimeout(() => number === asked && showWaiting($("answers"), engines), PATIENCE_MS);
   try {
     const answers = await Promise.all(engines.map((engine) => ask(engine, tried.inputs)));
-    if (number === asked) showAnswers($("answers"), answers, tried, version());
+    if (number === asked) showAnswers($("answers"), answers, tried);
   } catch (failure) {
     $("answers").replaceChildren();
     problems.show($("try"), failure);
+  } finally {
+    clearTimeout(patience);
   }
 }
 
