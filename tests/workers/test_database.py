@@ -16,7 +16,15 @@ from models.errors import InvalidInput, Unavailable
 from workers.database import Database
 from workers.tables import Base, WorkerRow
 
-MIGRATE = "import sys; from workers.database import Database; Database(sys.argv[1]).migrate()"
+MIGRATE_WHEN_TOLD = """
+import sys
+from workers import migrations
+from workers.database import Database
+migrations.head()
+print("ready", flush=True)
+sys.stdin.readline()
+Database(sys.argv[1]).migrate()
+"""
 
 
 @pytest.fixture
@@ -45,8 +53,18 @@ def test_migrating_again_changes_nothing(empty):
 
 
 def test_processes_that_start_together_may_all_migrate(empty, empty_url):
-    starters = [subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url]) for _ in range(3)]
-    assert [starter.wait(60) for starter in starters] == [0, 0, 0]
+    command = [sys.executable, "-c", MIGRATE_WHEN_TOLD, empty_url]
+    starters = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    for starter in starters:
+        assert starter.stdout.readline() == "ready\n"
+    for starter in starters:
+        starter.stdin.write("go\n")
+        starter.stdin.flush()
+    for starter in starters:
+        starter.communicate()
+    assert [starter.returncode for starter in starters] == [0, 0]
     empty.ready()
 
 
