@@ -44,14 +44,14 @@ class PredictionService:
         self._store = store
         self._metrics = metrics
         self._loaders = ThreadPoolExecutor(2, "model-loader")
-        self._computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
+        self.computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
         self._waiting = 0
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
         metrics.watch_model_cache(self.cache.state)
 
     def close(self) -> None:
         self._loaders.shutdown(cancel_futures=True)
-        self._computers.shutdown(cancel_futures=True)
+        self.computers.shutdown(cancel_futures=True)
 
     async def predict(self, request: PredictionRequest) -> dict[str, Any]:
         """The answer, in the shape of `schemas.predictions.Predictions`.
@@ -94,7 +94,7 @@ class PredictionService:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._computers, _compute, model, request, perf_counter())
+            return await loop.run_in_executor(self.computers, _compute, model, request, perf_counter())
         finally:
             self._waiting -= 1
 

@@ -400,7 +400,8 @@ def test_the_stream_replays_then_follows_until_done(
 def test_a_client_that_leaves_ends_its_stream(client: httpx.Client, server: Running) -> None:
     job = created(client)
     with _stream(client, f"/jobs/{job['id']}/events", {}) as answer:
-        assert next(_frames(answer))["event"] == "status"
+        frames = _frames(answer)
+        assert next(frames)["event"] == "status"
         assert server.services.streams.open == 1
     deadline = time.monotonic() + 5
     while server.services.streams.open and time.monotonic() < deadline:

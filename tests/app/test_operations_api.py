@@ -1,0 +1,149 @@
+"""Health, workers, architectures; and what happens while a part is missing."""
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+from redis import Redis
+from sqlalchemy import text
+
+from models import catalog
+from models.job import JobSpec
+from tests.app.serving import Running, assert_problem, registered, running, settings_in
+from workers import fleet
+from workers.valkey import EmbeddedValkey
+
+JOB = {
+    "framework": "torch",
+    "dataset": "digits",
+    "model": {"architecture": "linear"},
+    "training": {"epochs": 1},
+}
+
+
+def test_a_server_whose_parts_all_answer_is_ready(tmp_path: Path) -> None:
+    with (
+        EmbeddedValkey(tmp_path / "valkey") as valkey,
+        running(settings_in(tmp_path / "data", broker_url=valkey.url)) as server,
+    ):
+        ready = server.client.get("/readyz")
+        assert ready.status_code == 200
+        assert ready.json() == {
+            "status": "ready",
+            "checks": {"database": "ok", "broker": "ok", "artifacts": "ok"},
+        }
+
+
+def test_a_new_job_is_announced_after_its_answer(tmp_path: Path) -> None:
+    with (
+        EmbeddedValkey(tmp_path / "valkey") as valkey,
+        running(settings_in(tmp_path / "data", broker_url=valkey.url)) as server,
+    ):
+        job_id = server.client.post("/jobs", json=JOB).json()["id"]
+        assert job_id in _message(valkey)
+
+
+def _message(valkey: EmbeddedValkey) -> str:
+    """The newest message to torch's workers, waited for."""
+    deadline = time.monotonic() + 10
+    with closing(Redis(unix_socket_path=str(valkey.socket))) as redis:
+        while time.monotonic() < deadline:
+            found = redis.lrange("train.torch", 0, 0)
+            if found:
+                return base64.b64decode(json.loads(found[0])["body"]).decode()
+            time.sleep(0.02)
+    raise AssertionError("no message came")
+
+
+def test_readiness_says_that_the_broker_is_missing(client: httpx.Client) -> None:
+    answer = client.get("/readyz")
+    assert_problem(answer, 503, "/broker")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/broker"]
+    assert client.get("/healthz").json()["status"] == "alive"
+
+
+def test_readiness_says_that_the_store_cannot_be_written(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path)) as server:
+        scratch = server.services.settings.artifacts_dir / "scratch"
+        scratch.rmdir()
+        assert_problem(server.client.get("/readyz"), 503, "/artifacts")
+
+
+def test_readiness_says_that_the_database_is_behind(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path)) as server:
+        with server.services.database.session() as session:
+            session.execute(text("DELETE FROM alembic_version"))
+        assert_problem(server.client.get("/readyz"), 503, "/database")
+
+
+@contextmanager
+def frozen_broker() -> Iterator[str]:
+    """A broker that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        yield f"redis://127.0.0.1:{door.getsockname()[1]}/0"
+
+
+def test_a_frozen_broker_delays_no_job(tmp_path: Path) -> None:
+    with frozen_broker() as url, running(settings_in(tmp_path, broker_url=url)) as server:
+        server.client.get("/datasets/digits")
+        for _ in range(3):
+            began = time.monotonic()
+            assert server.client.post("/jobs", json=JOB).status_code == 201
+            assert time.monotonic() - began < 0.5
+        assert len(server.client.get("/jobs").json()["data"]) == 3
+
+
+def test_streams_have_a_limit(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path, max_event_streams=1)) as server:
+        url = f"/jobs/{server.client.post('/jobs', json=JOB).json()['id']}/events"
+        live = {"Accept": "text/event-stream"}
+        with server.client.stream("GET", url, headers=live) as first:
+            lines = first.iter_lines()
+            next(lines)
+            refused = server.client.get(url, headers=live)
+            assert_problem(refused, 503, None, "places")
+            assert refused.headers["retry-after"] == "1"
+            assert server.client.get(url).status_code == 200
+
+
+def test_predictions_that_wait_have_a_limit(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, max_waiting_predictions=1, serving_threads=1)
+    with running(settings) as server, ThreadPoolExecutor(2) as pool:
+        model = registered(server.services)
+        body = {"model": model.name, "inputs": [[[0] * 8] * 8], "engine": "torch"}
+        gate = threading.Event()
+        server.services.predictions.computers.submit(gate.wait, 30)
+        both = [pool.submit(server.client.post, "/predict", json=body) for _ in range(2)]
+        refused = next(as_completed(both)).result()
+        gate.set()
+        assert_problem(refused, 503, None, "wait already")
+        assert refused.headers["retry-after"] == "1"
+        assert sorted(one.result().status_code for one in both) == [200, 503]
+
+
+def test_living_workers_are_listed(client: httpx.Client, server: Running) -> None:
+    told = {"host": "here", "pid": 1, "framework": "jax", "device": "cpu", "slots": 2, "jobs": ["job_1"]}
+    fleet.beat(server.services.database, id="wrk_1", **told)  # type: ignore[arg-type]
+    (worker,) = client.get("/workers").json()["data"]
+    assert worker.items() >= {"id": "wrk_1", "object": "worker", **told}.items()
+    assert {"started_at", "last_seen_at"} <= worker.keys()
+
+
+def test_every_architecture_is_listed_with_a_schema_that_jobs_take(client: httpx.Client) -> None:
+    listed = client.get("/architectures").json()["data"]
+    assert [one["name"] for one in listed] == sorted(catalog.architectures())
+    for one in listed:
+        assert one["frameworks"] == ["torch", "jax"]
+        assert one["tasks"]
+        assert one["description"]
+        assert one["schema"]["properties"]["architecture"]
+        assert one["schema"]["additionalProperties"] is False
+        body = {**JOB, "model": {"architecture": one["name"]}}
+        assert JobSpec.model_validate_json(json.dumps(body)).model.name == one["name"]
