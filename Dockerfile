@@ -40,6 +40,6 @@ CMD ["tandem", "api", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS worker
 ENV TANDEM_FRAMEWORK=torch
-HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=20s --start-period=60s --retries=3 \
     CMD ["sh", "-c", "exec tandem worker --framework \"$TANDEM_FRAMEWORK\" --check"]
 CMD ["sh", "-c", "exec tandem worker --framework \"$TANDEM_FRAMEWORK\""]

@@ -66,7 +66,6 @@ def api(host: str | None, port: int | None) -> None:
 )
 def worker(framework: Any, slots: int | None, check: bool) -> None:
     """Run the training jobs of one framework until told to stop."""
-    from workers import service
     from workers.database import Database
 
     settings = _settings(slots=slots)
@@ -74,6 +73,8 @@ def worker(framework: Any, slots: int | None, check: bool) -> None:
     if check:
         _check(database, framework, settings)
         return
+    from workers import service
+
     database.migrate()
     service.run(settings, framework)
 
