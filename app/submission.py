@@ -3,6 +3,7 @@
 from models import catalog, training
 from models.architecture import Spec
 from models.errors import InvalidInput, NotFound
+from models.fit import total_steps
 from models.job import FromJob, FromModel, Init, JobSpec
 from models.signature import Signature
 from models.training import SGD, TrainingSpec
@@ -24,7 +25,7 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
     changes = {
         "name": spec.name or jobs.default_name(dataset.name, spec.model.architecture),
         "training": resolved,
-        "init": _init(db, spec, signature, resolved),
+        "init": _init(db, spec, signature, resolved, dataset.description.splits.train),
     }
     return spec.model_copy(update=changes), dataset
 
@@ -36,12 +37,13 @@ def _dataset(db: Database, name_or_id: str) -> DatasetRecord:
         raise InvalidInput(error.detail, pointer="/dataset", code="unknown_dataset") from None
 
 
-def _init(db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec) -> Init:
+def _init(db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec, rows: int) -> Init:
     match spec.init.source:
         case FromModel(model=reference):
             return Init(source=FromModel(model=_start_model(db, reference, spec.model, signature)))
         case FromJob(job=job_id):
             _check_start_job(_start_job(db, job_id), db, spec, signature, resolved)
+            _check_steps_left(db, job_id, resolved, rows)
     return spec.init
 
 
@@ -87,6 +89,19 @@ def _check_start_job(
             ' from its model with {"model": ...}.',
             pointer="/training/optimizer",
             code="optimizer_mismatch",
+        )
+
+
+def _check_steps_left(db: Database, job_id: str, resolved: TrainingSpec, rows: int) -> None:
+    checkpoint = job_queries.latest_checkpoint(db, job_id)
+    total = total_steps(resolved, rows)
+    if checkpoint is not None and checkpoint.step >= total:
+        field = "max_steps" if resolved.epochs is None else "epochs"
+        raise InvalidInput(
+            f"Job {job_id} has done {checkpoint.step} steps already, and this job ends after {total}. The steps count"
+            f" from its start: ask for more {field}.",
+            pointer=f"/training/{field}",
+            code="nothing_left_to_train",
         )
 
 

@@ -23,7 +23,7 @@ from models.reports import Fitted, MetricPoint, Observer, Phase, Progress, Start
 from models.schedules import learning_rates
 from models.signature import ImageInput
 from models.speed import Speed
-from models.state import TrainingState
+from models.state import Sums, TrainingState
 from models.training import TrainingSpec
 
 SEGMENT_S = 0.2
@@ -65,10 +65,11 @@ def total_steps(training: TrainingSpec, rows: int) -> int:
 def samples(dataset: Dataset) -> dict[SplitName, Samples]:
     """Every split in the model's units: class indices, or the standardised target of a regression."""
 
+    mean, std = _target(dataset)
+
     def convert(split: Split) -> Samples:
-        if not isinstance(dataset.preprocessing, TablePreprocessing) or dataset.description.classes:
+        if dataset.description.classes is not None:
             return Samples(split.x, split.y.astype(np.int32))
-        mean, std = dataset.preprocessing.target_mean, dataset.preprocessing.target_std
         return Samples(split.x, ((split.y.astype(np.float64) - mean) / std).astype(np.float32))
 
     return {
@@ -96,7 +97,7 @@ class _Run:
         self.definition, self.training, self.observer, self.clock = definition, training, observer, clock
         self.signature = definition.signature
         self.splits = samples(dataset)
-        self.target_std = _target_std(dataset)
+        self.target_std = _target(dataset)[1]
         rows = len(self.splits["train"].x)
         self.batch_size = training.batch_size
         self.per_epoch = steps_per_epoch(training, rows)
@@ -126,13 +127,12 @@ class _Run:
                 self.trainer.device, self.step, self.total, ceil(self.total / self.per_epoch), self.per_epoch
             )
         )
-        reason: StopReason = "completed"
-        while self.step < self.total:
+        reason: StopReason = "early_stopping" if self._out_of_patience() else "completed"
+        while self.step < self.total and reason == "completed":
             if (ended := self._segment()) is not None:
                 if ended == "stopped":
                     return Stopped(self.state.step)
                 reason = ended
-                break
         self._collect()
         return self._finish(reason)
 
@@ -186,30 +186,25 @@ class _Run:
 
     def _count_step(self, step: int, loss: float, hits: float) -> None:
         state = self.state
-        state.interval_sums = (state.interval_sums[0] + loss, state.interval_sums[1] + hits)
-        state.epoch_sums = (state.epoch_sums[0] + loss, state.epoch_sums[1] + hits)
+        state.interval_sums = state.interval_sums.plus(loss, hits)
+        state.epoch_sums = state.epoch_sums.plus(loss, hits)
         if step % self.every == 0:
-            self.observer.report(
-                MetricPoint(
-                    "train", step, step / self.per_epoch, self._means(state.interval_sums, self.every)
-                )
-            )
-            state.interval_sums = (0.0, 0.0)
+            means = self._means(state.interval_sums)
+            self.observer.report(MetricPoint("train", step, step / self.per_epoch, means))
+            state.interval_sums = Sums()
         if step % self.per_epoch == 0 or step == self.total:
-            steps = (step - 1) % self.per_epoch + 1
-            self.epoch_values = self._means(state.epoch_sums, steps)
-            state.epoch_sums = (0.0, 0.0)
+            self.epoch_values = self._means(state.epoch_sums)
+            state.epoch_sums = Sums()
 
-    def _means(self, sums: tuple[float, float], steps: int) -> Metrics:
-        mean = sums[1] / (steps * self.batch_size)
+    def _means(self, sums: Sums) -> Metrics:
+        mean = sums.hits / (sums.steps * self.batch_size)
         if self.signature.is_regression:
-            return {"train_loss": sums[0] / steps, "train_mae": mean * self.target_std}
-        return {"train_loss": sums[0] / steps, "train_accuracy": mean}
+            return {"train_loss": sums.loss / sums.steps, "train_mae": mean * self.target_std}
+        return {"train_loss": sums.loss / sums.steps, "train_accuracy": mean}
 
     def _unfinished_epoch(self) -> Metrics:
         """Training means of an attempt that ended before its first epoch did."""
-        steps = self.state.step % self.per_epoch
-        return self._means(self.state.epoch_sums, steps) if steps else {}
+        return self._means(self.state.epoch_sums) if self.state.epoch_sums.steps else {}
 
     def _end_epoch(self) -> bool:
         """Evaluate if it is time, report, and say whether to stop early."""
@@ -250,7 +245,11 @@ class _Run:
             state.best_weights, state.evaluations_without_gain = self.trainer.weights(), 0
         else:
             state.evaluations_without_gain += 1
-        return state.evaluations_without_gain >= stopping.patience
+        return self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        stopping = self.training.early_stopping
+        return stopping is not None and self.state.evaluations_without_gain >= stopping.patience
 
     def _obey(self) -> Literal["stopped", "max_seconds"] | None:
         directive = self.observer.directive()
@@ -274,6 +273,8 @@ class _Run:
         self.observer.save(snapshot)
 
     def _finish(self, reason: StopReason) -> Fitted:
+        # A finished job can be continued too; and one whose worker dies now need not train again.
+        self._save()
         self.observer.report(Phase("evaluating"))
         metrics = dict(self.epoch_values) or self._unfinished_epoch()
         weights = self.trainer.weights()
@@ -307,9 +308,12 @@ def _diverged(loss: float, step: int) -> Diverged:
     )
 
 
-def _target_std(dataset: Dataset) -> float:
+def _target(dataset: Dataset) -> tuple[float, float]:
+    """Mean and standard deviation of a regression's target; 0 and 1 without one."""
     preprocessing = dataset.preprocessing
-    return preprocessing.target_std if isinstance(preprocessing, TablePreprocessing) else 1.0
+    if not isinstance(preprocessing, TablePreprocessing) or preprocessing.target_std is None:
+        return 0.0, 1.0
+    return preprocessing.target_mean or 0.0, preprocessing.target_std
 
 
 def _plan(training: TrainingSpec, taken: object, rows: int, total: int, per_epoch: int) -> Plan:

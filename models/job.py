@@ -30,7 +30,9 @@ class FromJob(BaseModel):
 class Init(BaseModel):
     """Where the weights start."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_by_name=True, serialize_by_alias=True
+    )
     source: Literal["scratch"] | FromModel | FromJob = Field(default="scratch", alias="from")
 
 

@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Task = Literal[
-    "image-classification", "text-classification", "tabular-classification", "tabular-regression"
-]
+Task = Literal["image-classification", "text-classification", "tabular-classification", "tabular-regression"]
 
 
 class ImageInput(BaseModel):

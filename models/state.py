@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -22,6 +22,18 @@ Slots = dict[str, dict[str, np.ndarray]]
 FORMAT = "tandem-checkpoint-1"
 
 
+class Sums(NamedTuple):
+    """Sums over `steps` steps: of the mean losses, and of correct predictions (regression: absolute errors)."""
+
+    loss: float = 0.0
+    hits: float = 0.0
+    steps: int = 0
+
+    def plus(self, loss: float, hits: float) -> "Sums":
+        """These sums and one more step."""
+        return Sums(self.loss + loss, self.hits + hits, self.steps + 1)
+
+
 @dataclass
 class TrainingState:
     """Where a run stands after `step` optimizer steps."""
@@ -29,10 +41,10 @@ class TrainingState:
     weights: Weights
     slots: Slots = field(default_factory=dict)
     step: int = 0
-    epoch_sums: tuple[float, float] = (0.0, 0.0)
-    """Sums over the steps of the current epoch of loss and of correct predictions (or absolute error)."""
-    interval_sums: tuple[float, float] = (0.0, 0.0)
-    """The same over the steps since the last metric point."""
+    epoch_sums: Sums = field(default_factory=Sums)
+    """Over the steps of the current epoch."""
+    interval_sums: Sums = field(default_factory=Sums)
+    """Over the steps since the last metric point."""
     train_s: float = 0.0
     """Seconds of training so far, over all attempts."""
     best_value: float | None = None
@@ -81,8 +93,8 @@ def load_state(folder: Path) -> TrainingState:
         slots=_slots(_part(tensors, "slots/")),
         best_weights=_part(tensors, "best/"),
         step=manifest["step"],
-        epoch_sums=tuple(manifest["epoch_sums"]),
-        interval_sums=tuple(manifest["interval_sums"]),
+        epoch_sums=Sums(*manifest["epoch_sums"]),
+        interval_sums=Sums(*manifest["interval_sums"]),
         train_s=manifest["train_s"],
         best_value=manifest["best_value"],
         best_step=manifest["best_step"],

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -103,10 +103,16 @@ class Trainer:
     def _newest_checkpoint(self) -> TrainingState | None:
         for folder in map(Path, self.assignment.checkpoints):
             try:
-                return load_state(folder)
+                return self._continued(load_state(folder), folder)
             except CorruptArtifact as error:
                 sys.stderr.write(f"Skipping a checkpoint: {error.detail}\n")
         return None
+
+    def _continued(self, state: TrainingState, folder: Path) -> TrainingState:
+        """Another job's patience and time are its own; the position, weights and optimizer are this job's start."""
+        if Path(self.assignment.checkpoint_folder).parent in folder.parents:
+            return state
+        return replace(state, train_s=0.0, evaluations_without_gain=0)
 
     def _first_weights(self, card: ModelCard) -> Weights:
         if self.assignment.initial_weights is not None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from app.client import Tandem
+from app.client import Tandem, TandemAPIError
 from models.catalog import implementation
 from models.data.builtin import BUILTIN
 from models.framework import FRAMEWORKS
@@ -190,24 +190,22 @@ def test_a_regression_answers_in_the_targets_units(tandem, framework):
     assert job.metrics["test_rmse"] == pytest.approx(54, abs=15)
 
 
-def test_a_checkpoint_of_one_framework_goes_on_in_the_other(tandem):
+def test_a_finished_job_goes_on_in_the_other_framework(tandem):
     spec = {
         "dataset": "digits",
         "model": {"architecture": "mlp", "hidden": [32]},
-        "training": {"epochs": 4, "precision": "float64", "checkpoint_every_s": 0.001},
+        "training": {"epochs": 2, "precision": "float64"},
         "name": "handed-over",
     }
-    whole = tandem.wait(tandem.create_job({**spec, "framework": "torch"}).id)
-    assert whole.status == "succeeded", whole
-    more = {**spec["training"], "epochs": 6}
-    ended = tandem.wait(
-        tandem.create_job(
-            {**spec, "framework": "jax", "training": more, "init": {"from": {"job": whole.id}}}
-        ).id
-    )
+    first = tandem.wait(tandem.create_job({**spec, "framework": "torch"}).id)
+    assert first.status == "succeeded", first
+    continued = {**spec, "framework": "jax", "init": {"from": {"job": first.id}}}
+    with pytest.raises(TandemAPIError, match="ask for more epochs"):
+        tandem.create_job(continued)
+    ended = tandem.wait(tandem.create_job({**continued, "training": {**spec["training"], "epochs": 4}}).id)
     assert ended.status == "succeeded", ended
-    assert ended.progress.total_steps > whole.progress.total_steps
-    steps = tandem.metrics(ended.id)["step"]
-    assert min(steps) > 0
-    first = [event for event in tandem.follow(ended.id) if event.type == "progress"]
-    assert first
+    assert ended.progress.step == ended.progress.total_steps == 2 * first.progress.step
+    assert min(tandem.metrics(ended.id)["step"]) > first.progress.step
+    before = tandem.metrics(first.id)["train_loss"]
+    after = [value for value in tandem.metrics(ended.id)["train_loss"] if value is not None]
+    assert np.mean(after) < np.mean([value for value in before if value is not None])

@@ -180,6 +180,28 @@ def test_early_stopping_goes_on_counting_after_a_resume(datasets, tmp_path):
     assert all(np.array_equal(found.weights[name], expected.weights[name]) for name in found.weights)
 
 
+def test_a_run_that_ran_out_of_patience_does_not_train_on_when_resumed(datasets, tmp_path):
+    options = {
+        "epochs": 60,
+        "optimizer": {"name": "adam", "learning_rate": 0.05},
+        "early_stopping": {"metric": "validation_loss", "patience": 4},
+    }
+    ended = run(datasets["diabetes"], Watcher(folder=tmp_path), **options)
+    found = run(datasets["diabetes"], Watcher(), state=load_state(tmp_path), **options)
+    assert (found.step, found.stop_reason) == (ended.step, "early_stopping")
+    assert all(np.array_equal(found.weights[name], ended.weights[name]) for name in found.weights)
+
+
+def test_a_finished_run_can_go_on_with_more_epochs_and_other_metric_points(datasets, tmp_path):
+    first, more = Watcher(folder=tmp_path), Watcher()
+    run(datasets["digits"], first, epochs=4)
+    fitted = run(datasets["digits"], more, state=load_state(tmp_path), epochs=60)
+    assert fitted.step == 60 * 21
+    points = [point for point in more.of(MetricPoint) if point.kind == "train"]
+    before = [point.values["train_loss"] for point in first.of(MetricPoint) if point.kind == "train"][-10:]
+    assert points[0].values["train_loss"] == pytest.approx(np.mean(before), rel=0.3)
+
+
 def test_max_seconds_ends_the_run_with_what_it_has(datasets):
     ticks = iter(range(100_000))
     fitted = run(

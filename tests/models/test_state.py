@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.errors import CorruptArtifact
-from models.state import TrainingState, load_state, save_state
+from models.state import Sums, TrainingState, load_state, save_state
 
 
 def some_state():
@@ -15,8 +15,8 @@ def some_state():
         weights=weights,
         slots={"exp_avg": {"fc.weight": generator.normal(size=(3, 2)).T}},
         step=41,
-        epoch_sums=(1.5, 20.0),
-        interval_sums=(0.1, 3.0),
+        epoch_sums=Sums(1.5, 20.0, 3),
+        interval_sums=Sums(0.1, 3.0, 1),
         train_s=2.5,
         best_value=0.9,
         best_step=40,
