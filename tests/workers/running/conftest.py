@@ -202,6 +202,7 @@ def short(folder: Path, **more: object) -> Settings:
             "backoff_s": 0.1,
             "checkpoint_every_s": 0.3,
             "grace_s": 10,
+            "threads": 1,
             **more,
         }
     )

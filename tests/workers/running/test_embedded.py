@@ -13,6 +13,7 @@ from models.errors import Conflict
 from workers import broker
 from workers.embedded import Stack
 from workers.reconciler import Reconciler
+from workers.settings import Settings
 
 
 def gone(pid):
@@ -107,6 +108,8 @@ def test_a_broker_that_the_settings_name_is_used_as_it_is(new_bench, tmp_path, v
         assert "broker" not in stack.pids
 
 
-def test_the_workers_share_the_cores(bench, stack):
+def test_the_workers_share_the_cores(tmp_path):
     cores = len(os.sched_getaffinity(0))
-    assert stack.settings.threads == max(1, cores // 2)
+    assert Stack(Settings(data_dir=tmp_path)).settings.threads == max(1, cores // 2)
+    assert Stack(Settings(data_dir=tmp_path, slots=2)).settings.threads == max(1, cores // 4)
+    assert Stack(Settings(data_dir=tmp_path, threads=7)).settings.threads == 7

@@ -10,12 +10,27 @@ from models.framework import FRAMEWORKS
 from workers import trainer_environment
 
 NETWORK = {"architecture": "cnn", "width": 4, "stages": 2}
-LONG = {"model": NETWORK, "epochs": 20, "training": {"augment": ["crop"], "optimizer": {"name": "adamw"}}}
+EPOCHS = {"torch": 8, "jax": 40}  # a few seconds each
 
 
+def long(framework):
+    return {
+        "framework": framework,
+        "model": NETWORK,
+        "epochs": EPOCHS[framework],
+        "training": {
+            "batch_size": 16,
+            "augment": ["crop"],
+            "optimizer": {"name": "adamw"},
+            "checkpoint_every_s": 0.1,
+        },
+    }
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_job_killed_once_and_stopped_once_ends_like_one_that_was_left_alone(bench, framework):
-    undisturbed, job = bench.job(framework=framework, **LONG), bench.job(framework=framework, **LONG)
+    undisturbed, job = bench.job(**long(framework)), bench.job(**long(framework))
     with bench.supervisor(framework=framework, spare=False) as supervisor:
         supervisor.run(undisturbed)
         with bench.running(supervisor, job):
