@@ -1,9 +1,10 @@
 """Request bodies into typed values: read, checked as strict JSON, validated, explained where they are wrong."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
+from anyio.to_thread import run_sync
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
@@ -13,6 +14,9 @@ from app.hints import explain
 from models.errors import UnsupportedMedia
 
 B = TypeVar("B", bound=BaseModel)
+T = TypeVar("T")
+SMALL_BYTES = 64 * 1024
+MOST_PROBLEMS = 50
 
 
 def body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
@@ -23,9 +27,14 @@ def body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
 
     async def parsed(request: Request) -> B:
         require_json(request)
-        return parse(model, await request.body())
+        return await off_the_loop_if_large(partial(parse, model), await request.body())
 
     return parsed
+
+
+async def off_the_loop_if_large(parse: Callable[[bytes], T], text: bytes) -> T:
+    """Parse a large body in a thread, and a small one here: handing it over would take longer than parsing it."""
+    return parse(text) if len(text) <= SMALL_BYTES else await run_sync(parse, text)
 
 
 def parse(model: type[B], text: bytes) -> B:
@@ -48,7 +57,8 @@ def validate(model: type[B], value: Mapping[str, Any]) -> B:
 
 
 def invalid(model: type[BaseModel], error: ValidationError) -> InvalidFields:
-    return InvalidFields(explain(error.errors(include_url=False), _schema(model)))
+    found = error.errors(include_url=False)
+    return InvalidFields(explain(found[: 4 * MOST_PROBLEMS], _schema(model))[:MOST_PROBLEMS])
 
 
 @cache

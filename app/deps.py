@@ -49,6 +49,9 @@ class Paging(BaseModel):
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=20, ge=1, le=LARGEST_PAGE, description="Items on a page.", examples=[20])
     after: str | None = Field(
-        default=None, max_length=160, description="The `last_id` of the page before.", examples=[None]
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="The `last_id` of the page before.",
+        examples=[None],
     )
     order: Order = Field(default="desc", description="`desc` is newest first.", examples=["desc"])

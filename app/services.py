@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
+
 from app.metrics import Metrics
 from app.prediction.service import PredictionService
 from app.publishing import Publisher
@@ -10,15 +12,21 @@ from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.settings import Settings
 
+UPLOADS_AT_A_TIME = 2
+"""Uploads being checked and split, each in a thread; others wait and leave the threads to other requests."""
+
 
 @dataclass(frozen=True)
 class Services:
+    """What the routes work with."""
+
     settings: Settings
     database: Database
     store: ArtifactStore
     publisher: Publisher
     predictions: PredictionService
     streams: Streams
+    ingestion: CapacityLimiter
     metrics: Metrics
 
 
@@ -36,6 +44,7 @@ def open_services(settings: Settings, metrics: Metrics) -> Services:
         publisher=Publisher(settings, database),
         predictions=PredictionService(settings, database, store, metrics),
         streams=Streams(settings.max_event_streams),
+        ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
         metrics=metrics,
     )
 

@@ -2,22 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 
 from app import strict_json
-from app.bodies import media_type, require_json, validate
+from app.bodies import media_type, off_the_loop_if_large, require_json, validate
 from app.multipart import reader
 from app.schemas.predictions import Asked, PredictBody
 from models.errors import InvalidInput, TooLarge, UnsupportedMedia, suggest
 
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg"})
 FORM = "multipart/form-data"
-SMALL_BYTES = 64 * 1024
-"""Smaller bodies are parsed on the event loop: handing them to a thread would take longer."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,7 @@ async def _of_json(request: Request, max_items: int) -> PredictionRequest:
         raise InvalidInput(
             f"Put {name[:80]!r} into the JSON body, not into the address.", pointer=f"/{name[:80]}"
         )
-    text = await request.body()
-    if len(text) <= SMALL_BYTES:
-        return parse_json(text, max_items)
-    return await run_sync(parse_json, text, max_items)
+    return await off_the_loop_if_large(partial(parse_json, max_items=max_items), await request.body())
 
 
 def parse_json(text: bytes, max_items: int) -> PredictionRequest:

@@ -104,7 +104,7 @@ async def upload_dataset(request: Request, key: IdempotencyKey, uses: Uses) -> R
         )
     with _receiving(uses, request.headers["content-type"]) as form_reader:
         form = await form_reader.read(request)
-        return await run_sync(_take_in, uses, key, form)
+        return await run_sync(_take_in, uses, key, form, limiter=uses.ingestion)
 
 
 @router.get("", responses=problems())

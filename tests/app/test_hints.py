@@ -93,3 +93,10 @@ def test_long_names_are_not_echoed_whole() -> None:
     with pytest.raises(InvalidInput) as caught:
         parse(JobSpec, json.dumps(GOOD | {"x" * 5000: 1}).encode())
     assert len(caught.value.detail) < 300
+
+
+def test_a_large_body_full_of_mistakes_gets_a_short_answer() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(JobSpec, json.dumps(GOOD | {f"wrong{number}": 1 for number in range(5000)}).encode())
+    assert len(caught.value.problems) == 50
+    assert "And 47 more." in caught.value.detail
