@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     Command = Callable[..., Any]
 
 
+WIDE = 200
+"""Columns of a pipe, so that no table is squeezed for `grep`."""
+
+
 def url_option(command: Command) -> Command:
     """Adds `--url`."""
     text = "The server to talk to. [default: TANDEM_URL, else http://127.0.0.1:8000]"
@@ -35,4 +39,5 @@ def console() -> Console:
     """Standard output: styled and live on a terminal, plain lines in a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDE)

@@ -12,6 +12,8 @@ from app.commands.connection import connect, console, url_option
 if TYPE_CHECKING:
     from app.replies import Job
 
+ID_LENGTH = 30
+
 
 @click.command()
 @click.argument("file", type=click.File("rb"))
@@ -46,7 +48,8 @@ def list_jobs(url: str | None, status: str | None, framework: str | None, limit:
     """The newest jobs."""
     from rich.table import Table
 
-    table = Table("job", "name", "framework", "status", "epoch", "test accuracy", "created", box=None)
+    table = Table("job", "name", "framework", "status", "epoch", "accuracy", "created (UTC)", box=None)
+    table.columns[0].no_wrap, table.columns[0].min_width = True, ID_LENGTH
     with connect(url) as tandem:
         for job in tandem.jobs(status=status, framework=framework, limit=limit):
             table.add_row(*_row(job))
@@ -121,5 +124,5 @@ def _row(job: Job) -> tuple[str, ...]:
         job.status,
         f"{job.progress.epoch or 0}/{job.progress.epochs or '?'}",
         "" if accuracy is None else f"{accuracy:.4f}",
-        f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+        f"{job.created_at:%m-%d %H:%M}",
     )

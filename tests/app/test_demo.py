@@ -13,17 +13,19 @@ from app.demo import Comparison, Served, held_out_digits, shortfalls
 from app.replies import Job, JobDataset
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_succeeds_and_cleans_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app", "demo", "--data", str(tmp_path / "data")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=115, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     for expected in ("PyTorch: epoch", "JAX: epoch", "270 held-out images", "What to try next"):
         assert expected in result.stdout
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_runs_against_a_server_that_is_there(tandem_up: str) -> None:
     command = [sys.executable, "-m", "app", "demo", "--url", tandem_up]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=115, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
