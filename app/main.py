@@ -16,7 +16,7 @@ from app.middleware.body_limits import BodyLimits, Limits
 from app.middleware.observation import Observation
 from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
-from app.routes import ROUTERS, pages
+from app.routes import ROUTERS
 from app.security import HostCheck, KeyCheck, SecurityHeaders
 from app.services import close_services, open_services
 from workers import job_queries
@@ -46,7 +46,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for router in ROUTERS:
         app.include_router(router)
-    pages.mount_files(app)
     Handlers(route for router in ROUTERS for route in router.routes).install(app)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # as FastAPI's guide does
     return app

@@ -7,8 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import Metrics
 
-QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: in the log only on debug level."""
+QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/ui/static/{digest}/{file:path}"})
+"""Asked every few seconds by machines, or two dozen at a time by a page: in the log only on debug level."""
 UNMATCHED = "(none)"
 
 log = structlog.get_logger("app.access")

@@ -4,12 +4,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+
+from models.errors import NotFound
 
 WEB = Path(__file__).parents[1] / "web"
 STATIC = WEB / "static"
@@ -35,11 +36,6 @@ templates = Environment(
 )
 
 
-def mount_files(app: FastAPI) -> None:
-    """Serve what the pages load: style, scripts, icon."""
-    app.mount(static_path(), _Files(directory=STATIC), name="static")
-
-
 def _digest() -> str:
     """A name for what the files hold now: under it, browsers may keep them for good."""
     digest = sha256()
@@ -54,6 +50,7 @@ def static_path() -> str:
 
 
 DIGEST = _digest()
+files = StaticFiles(directory=STATIC)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
@@ -76,18 +73,19 @@ def datasets() -> Response:
     return _page("datasets", "Datasets · Tandem", here="/ui/datasets")
 
 
+@router.api_route("/ui/static/{digest}/{file:path}", methods=["GET", "HEAD"])
+async def static_file(digest: str, file: str, request: Request) -> Response:
+    """A file of the pages. It never changes under its address, so browsers keep it."""
+    if digest != DIGEST:
+        raise NotFound("This page is from another version of Tandem. Load it again.")
+    response = await files.get_response(file, request.scope)
+    response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
+    return response
+
+
 def _page(name: str, title: str, here: str = "", **values: Any) -> Response:
     """The shell of a page: its template, and the module of its name that fills it."""
     html = templates.get_template(f"{name}.html").render(
         title=title, here=here, module=name, static=static_path(), **values
     )
     return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
-
-
-class _Files(StaticFiles):
-    """Files that never change under their address."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = f"public, max-age={A_YEAR_S}, immutable"
-        return response

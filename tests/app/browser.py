@@ -7,7 +7,7 @@ import base64
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,18 @@ class Browser:
             "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true}));"
         )
         self.js(script, selector, value)
+
+    def draw(self, selector: str, points: Sequence[tuple[int, int]]) -> None:
+        """Press the mouse at the first point, in pixels from the element's middle, and move it along the others."""
+        found = self._post("/element", using="css selector", value=selector)
+        moves = [{"type": "pointerMove", "origin": found, "x": x, "y": y, "duration": 30} for x, y in points]
+        strokes = [
+            moves[0],
+            {"type": "pointerDown", "button": 0},
+            *moves[1:],
+            {"type": "pointerUp", "button": 0},
+        ]
+        self._post("/actions", actions=[{"type": "pointer", "id": "mouse", "actions": strokes}])
 
     def view(self, width: int, *, dark: bool = False, height: int = 900) -> None:
         """Look at pages in a window of this width, by day or by night."""

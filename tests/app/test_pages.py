@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import quote, urljoin
 
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from app.routes.pages import STATIC, static_path
-from tests.app.serving import assert_problem, running, settings_in
+from tests.app.serving import Running, assert_problem, running, settings_in
 
 PAGES = ("/", "/ui/datasets", "/ui/jobs/job_01jd8zq4m3v6x9n2k5t7w0y1ab", "/ui/models/digits-cnn")
 OURS = sorted(path for path in STATIC.rglob("*") if path.is_file() and "vendor" not in path.parts)
@@ -152,8 +153,13 @@ def test_files_of_another_version_are_not_there(client: httpx.Client) -> None:
     assert_problem(client.get("/ui/static/000000000000/tandem.css"), 404)
 
 
-def test_no_file_outside_is_served(client: httpx.Client) -> None:
-    assert client.get(f"{static_path()}/..%2f..%2fmain.py").status_code == 404
+@pytest.mark.parametrize("path", ["..%2f..%2fmain.py", "../../main.py", "%2fetc%2fhostname", "js", ""])
+def test_only_the_pages_files_are_served(path: str, server: Running) -> None:
+    host, port = server.address[:2]
+    connection = HTTPConnection(host, port, timeout=10)  # httpx would tidy the path up
+    connection.request("GET", f"{static_path()}/{path}")
+    assert connection.getresponse().status == 404
+    connection.close()
 
 
 def test_the_vendored_chart_is_the_version_that_its_note_says() -> None:

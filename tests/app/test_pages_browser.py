@@ -1,6 +1,7 @@
 """The pages in a real Chromium, against a real server with workers behind it."""
 
 from collections.abc import Iterator
+from math import cos, sin
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,7 @@ THREE = Path(__file__).parents[2] / "examples/three.png"
 TRAINING_S = 90.0
 LOADING_S = 60.0
 """Until both engines have started and loaded a model, on a busy machine."""
+A_ZERO = [(round(30 * cos(turn / 3)), round(55 * sin(turn / 3))) for turn in range(20)]
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -72,6 +74,10 @@ def test_a_job_is_started_watched_and_its_model_tried(tandem_up: str, chromium: 
     assert "Both say the same" in verdict
     assert chromium.text(".engine[data-engine=torch] .figure") == "3"
     assert chromium.text(".engine[data-engine=jax] .figure") == "3"
+
+    chromium.draw("#draw", A_ZERO)
+    chromium.shows(".answer figcaption", "drawing", LOADING_S)
+    assert chromium.text(".engine[data-engine=jax] .figure") == "0"
 
 
 def test_both_frameworks_start_at_once_and_lie_on_each_other(tandem_up: str, chromium: Browser) -> None:

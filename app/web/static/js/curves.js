@@ -87,7 +87,7 @@ export class Chart {
       legend: { show: false },
       padding: [8, 12, 0, 0],
       cursor: { sync: { key: "step" }, points: { size: 6 }, y: false },
-      scales: { x: { time: false }, y: this.logarithmic ? { distr: 3 } : {} },
+      scales: { x: { time: false }, y: this.logarithmic ? { distr: 3 } : { range: (_, low, high) => this.range(low, high) } },
       axes: [
         { ...axis, size: 30, values: (_, ticks) => ticks.map((tick) => number(tick)) },
         { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : tickText(name, tick))) },
@@ -99,6 +99,15 @@ export class Chart {
         ready: [(plot) => plot.over.addEventListener("dblclick", () => (this.zoomed = false))],
       },
     };
+  }
+
+  /** From low to high with some room; shares leave out what training climbed through before its first evaluation. */
+  range(low, high) {
+    if (!/accuracy/.test(this.lines[0].name)) return window.uPlot.rangeNum(low, high, 0.1, true);
+    const evaluated = this.lines.filter(({ train }) => !train).flatMap(({ points }) => points.map(([, value]) => value));
+    const worst = Math.min(...evaluated, 1);
+    const floor = evaluated.length ? Math.max(low, worst - (1 - worst) / 2) : low;
+    return [Math.max(floor - 0.02, 0), Math.min(high + 0.02, 1.01)];
   }
 
   /** The legend says the values at the cursor, or the last ones. */

@@ -68,7 +68,7 @@ function numbers(job) {
     ...["validation_loss", "train_loss"].filter((name) => name in metrics && words(name) !== best?.[0]).map((name) => [words(name), metric(name, metrics[name])]),
     ["samples a second", number(timing.samples_per_s && Math.round(timing.samples_per_s))],
     ["training", duration(timing.train_s ?? (job.status === "running" ? elapsed(job) : null))],
-    ["compiling", duration(timing.compile_s)],
+    ["compiling", duration(timing.compile_s || null)],
     ["waiting", duration(timing.queued_s)],
     ["setting up", duration(timing.setup_s)],
   ].filter(([, value]) => value !== "–");
@@ -87,7 +87,7 @@ function about(job) {
     ["Device", job.device],
     ["Worker", job.worker && h("code", {}, job.worker)],
     ["Attempt", attempts],
-    ["Stopped early", job.stop_reason && words(job.stop_reason)],
+    ["Stopped early", job.stop_reason && job.stop_reason !== "completed" ? words(job.stop_reason) : null],
     ["Goes on from", job.resumed_from && h("a", { href: jobPath(job.resumed_from) }, job.resumed_from)],
     ["Created", when(job.created_at)],
     ["Started", job.started_at && when(job.started_at)],

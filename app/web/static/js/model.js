@@ -30,26 +30,32 @@ function showAbout(model) {
   $("about").textContent = `${newest.task.replace("-", " ")} of ${input}${kinds}; the name alone means version ${model.champion}`;
 }
 
-function showVersions({ versions }) {
+function showVersions({ versions, champion }) {
   const metrics = [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))].filter((metric) => metric.startsWith("test_"));
   const shown = metrics.length ? metrics : [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))];
   const heads = ["Version", "Trained in", ...shown.map(words), "Parameters", "Made", ""];
   const plain = [0, 1];
   $("versions-head").replaceChildren(...heads.map((head, at) => h("th", { scope: "col", class: plain.includes(at) ? null : "right" }, head)));
-  $("versions").replaceChildren(...versions.map((version) => row(version, shown)));
+  $("versions").replaceChildren(...versions.map((version) => row(version, shown, champion)));
 }
 
-function row(version, metrics) {
+function row(version, metrics, champion) {
   return h(
     "tr",
     {},
-    h("td", {}, h("b", {}, String(version.version)), " ", version.aliases.map((alias) => [h("span", { class: "alias" }, alias), " "])),
+    h("td", {}, h("b", {}, String(version.version)), " ", version.aliases.map((alias) => [h("span", { class: "alias" }, alias), " "]), implied(version, champion)),
     h("td", {}, badge(version.framework), h("small", {}, version.architecture, " on ", version.dataset.name, ", ", h("a", { href: jobPath(version.job) }, "its job"))),
     metrics.map((name) => h("td", { class: "right" }, metric(name, version.metrics[name]))),
     h("td", { class: "right" }, h("span", { title: version.parameters.toLocaleString("en") }, compact(version.parameters))),
     h("td", { class: "right" }, time(version.created_at)),
     h("td", { class: "right" }, h("span", { class: "actions ending" }, championButton(version), weights(version))),
   );
+}
+
+/** Without the alias, the name means the newest version. */
+function implied(version, champion) {
+  if (version.version !== champion || version.aliases.includes("champion")) return null;
+  return h("span", { class: "alias implied", title: "Without a champion, the name means the newest version." }, "in use");
 }
 
 function championButton(version) {

@@ -4,6 +4,7 @@ import { post } from "./api.js";
 import { showAnswers, showWaiting } from "./answers.js";
 import { $, say } from "./dom.js";
 import { pad } from "./pad.js";
+import { FRAMEWORKS } from "./parts.js";
 import * as problems from "./problems.js";
 
 const MOST = 16;
@@ -22,7 +23,7 @@ export function offer(found) {
   if (first) listen();
 }
 
-const optionText = ({ version, framework }, { champion }) => `${version} (${framework}${version === champion ? ", champion" : ""})`;
+const optionText = ({ version, framework }, { champion }) => `${version} (${FRAMEWORKS[framework]}${version === champion ? ", in use" : ""})`;
 const version = () => model.versions.find((known) => String(known.version) === $("version").value) ?? model.versions[0];
 
 /** Show what this version takes. */
