@@ -41,10 +41,10 @@ def test_a_server_whose_parts_all_answer_is_ready(tmp_path: Path) -> None:
         }
 
 
-def test_a_new_job_is_announced_after_its_answer(tmp_path: Path) -> None:
+def test_a_new_job_is_announced_without_the_reconcilers_help(tmp_path: Path) -> None:
     with (
         EmbeddedValkey(tmp_path / "valkey") as valkey,
-        running(settings_in(tmp_path / "data", broker_url=valkey.url)) as server,
+        running(settings_in(tmp_path / "data", broker_url=valkey.url, reconcile_every_s=600)) as server,
     ):
         job_id = server.client.post("/jobs", json=JOB).json()["id"]
         assert job_id in _message(valkey)
