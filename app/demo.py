@@ -112,8 +112,9 @@ def server(folder: Path, console: Console) -> Iterator[str]:
 
 def against(url: str, console: Console, again: str | None = None) -> list[str]:
     """Run the demo against this server; returns in what it fell short of its promises."""
-    began = time.monotonic()
     with connect(url) as tandem:
+        _await_answer(tandem)
+        began = time.monotonic()
         jobs = {NAMES[name]: tandem.create_job({**SPEC, "framework": name}) for name in FRAMEWORKS}
         console.print(
             "Training the same network, from the same initial weights on the same batches, in both frameworks"
@@ -229,6 +230,15 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port
+
+
+def _await_answer(tandem: Tandem) -> None:
+    """Give a server that has just been started the time it needs."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not tandem.ready():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"no Tandem server was ready on {tandem.url} within {READY_WITHIN_S:g} s")
+        time.sleep(0.2)
 
 
 def _await_ready(url: str, process: processes.Process, log: Path) -> None:
