@@ -1,6 +1,7 @@
 """One attempt as the supervisor lives it: hand over the assignment, relay reports, end the trainer in time."""
 
 import selectors
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -142,11 +143,11 @@ class Attempt:
         if self._stopping is not None:
             return Ended(self._stopping)
         where = f" after step {self._step}" if self._step else ""
-        return messages.Failed(
-            code="trainer_died",
-            message=f"The trainer process {processes.last_words(status)}{where}.",
-            retryable=True,
-        )
+        message = f"The trainer process {processes.last_words(status)}{where}."
+        if status == -signal.SIGKILL:
+            half = max(1, (self._assignment.spec.training.batch_size or 1) // 2)
+            message += f" A batch_size of {half} would need less memory."
+        return messages.Failed(code="trainer_died", message=message, retryable=True)
 
     def _finish(self) -> None:
         if isinstance(self._outcome, messages.Result | messages.Failed):

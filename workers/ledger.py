@@ -112,6 +112,8 @@ class Ledger:
         except Unavailable as problem:
             self._log.warning("the database does not answer; trying again", problem=problem.detail)
             time.sleep(FLUSH_EVERY_S)
+        except Exception:  # noqa: BLE001 - the next beat must come whatever went wrong
+            self._log.exception("a turn failed")
 
     def _beat(self) -> None:
         began = time.monotonic()
@@ -133,7 +135,7 @@ class Ledger:
         except Unavailable:
             self._put_back(news)
             raise
-        except Exception:  # noqa: BLE001 - the lease must be kept whatever one report holds
+        except Exception:  # noqa: BLE001 - what cannot be recorded is dropped
             self._log.exception("could not record what the trainer told")
         self._recorded = noted
 

@@ -6,11 +6,13 @@ messages.py for what it is told and what it says. It ends when its standard inpu
 
 import argparse
 import faulthandler
+import fcntl
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -69,7 +71,7 @@ class Trainer:
         state = self._state(card)
         if self.inbox.stop is not None:
             return messages.Stopped(step=state.step)
-        self.channel.say(messages.Phase(text="compiling"))
+        self.channel.say(messages.Phase(text="building the network"))
         fitted = fit(
             self.engine,
             Definition(spec.model, signature, dataset.preprocessing.normalisation),
@@ -90,7 +92,8 @@ class Trainer:
             return datasets.read(Path(source.path))
         self.channel.say(messages.Phase(text=f"preparing {source.name}"))
         path = Path(self.assignment.work_folder) / "dataset.safetensors"
-        datasets.write(BUILTIN[source.name].load(Path(source.folder)), path)
+        with _alone(path.parents[1] / "datasets.lock"):
+            datasets.write(BUILTIN[source.name].load(Path(source.folder)), path)
         self.channel.say(messages.DatasetPrepared(path=str(path)))
         return datasets.read(path)
 
@@ -137,6 +140,14 @@ class Trainer:
     def _too_little_memory(self) -> str:
         batch = self.assignment.spec.training.batch_size or 1
         return f"The machine's memory ran out. Try a batch_size of {max(1, batch // 2)}."
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait while another trainer of this data folder fetches a dataset: both would write the same files."""
+    with lock.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,4 +30,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def default_threads(trainers: int) -> int:
     """Threads of one of so many trainers on this machine: two that share a core fall to a tenth of their speed."""
-    return max(1, len(os.sched_getaffinity(0)) // trainers)
+    return max(1, _cores() // trainers)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,27 @@ class Bench:
     def first_loss(self, job_id: str) -> float:
         events = job_queries.events(self.db, job_id)
         return next(event.data["train_loss"] for event in events if event.type == "metric")
+
+    def trained_steps(self, job_id: str) -> list[int]:
+        """The steps whose loss was reported, in that order; one that was trained twice is there twice."""
+        events = job_queries.events(self.db, job_id, limit=100_000)
+        return [event.data["step"] for event in events if "train_loss" in event.data]
+
+    def freeze(self, pid: int) -> None:
+        """SIGSTOP at a moment when the process does not hold SQLite's write lock, which would stop everybody."""
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            with closing(sqlite3.connect(self.settings.data_dir / "tandem.db", timeout=0.2)) as probe:
+                try:
+                    probe.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError:
+                    os.kill(pid, signal.SIGCONT)
+
+    def is_dead(self, pid: int) -> bool:
+        """Dead, though perhaps not reaped."""
+        stat = Path(f"/proc/{pid}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
     def trainers(self) -> list[int]:
         """Trainer processes of this test process."""

@@ -6,13 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import rmtree
 
-from workers import broker, fleet, job_queries, jobs, registry
-
-
-def steps(bench, job):
-    events = job_queries.events(bench.db, job, limit=100_000)
-    return [event.data["step"] for event in events if event.type == "metric"]
+from workers import broker, fleet, jobs, registry
 
 
 def test_a_worker_imports_no_framework():
@@ -101,22 +97,32 @@ def test_the_job_of_a_killed_worker_is_finished_by_another_from_its_checkpoint(f
         with fleet_bench.worker():
             assert eventually(lambda: fleet_bench.status(job) == "succeeded")
     assert fleet_bench.outcomes(job) == ["lost", "succeeded"]
-    assert steps(fleet_bench, job).count(1) == 1
+    assert fleet_bench.trained_steps(job).count(1) == 1
     assert fleet_bench.weights(job) == fleet_bench.weights(undisturbed)
 
 
-def test_a_frozen_worker_that_comes_back_is_refused_and_one_model_is_registered(fleet_bench, eventually):
-    with fleet_bench.worker() as zombie:
-        job = fleet_bench.submit(epochs=3, slow_s=0.03)
+def test_a_frozen_worker_that_comes_back_is_refused_and_one_model_is_registered(
+    fleet_bench, eventually, children
+):
+    with fleet_bench.worker(warm_spare=False) as zombie:
+        job = fleet_bench.submit(epochs=3, slow_s=0.03, slow_again_s=0.12)
         assert fleet_bench.reaches(job, 10)
-        os.kill(zombie.pid, signal.SIGSTOP)  # its trainer goes on and finishes
+        (trainer,) = children(zombie.pid)
+        fleet_bench.freeze(zombie.pid)
+        # Its trainer went on and finished; nobody has read the result.
+        assert eventually(lambda: fleet_bench.is_dead(trainer))
+        rmtree(fleet_bench.settings.checkpoints_dir)  # else the next attempt would be over in a moment
         with fleet_bench.worker():
-            assert eventually(lambda: fleet_bench.status(job) == "succeeded")
+            assert eventually(lambda: fleet_bench.get(job).attempt == 2)
+            again = fleet_bench.get(job).worker
             os.kill(zombie.pid, signal.SIGCONT)
-            next_job = fleet_bench.submit(framework="torch")
+            next_job = fleet_bench.submit()
+            # By the zombie, which is free again.
             assert eventually(lambda: fleet_bench.status(next_job) == "succeeded")
-            time.sleep(1.0)
+            assert fleet_bench.status(job) == "running"
+            assert eventually(lambda: fleet_bench.status(job) == "succeeded", 60)
     assert fleet_bench.outcomes(job) == ["lost", "succeeded"]
+    assert fleet_bench.get(job).worker == again != fleet_bench.get(next_job).worker
     versions = [version.job_id for version in registry.get(fleet_bench.db, "digits-linear").versions]
     assert sorted(versions) == sorted([job, next_job])
 
@@ -134,7 +140,7 @@ def test_sigterm_ends_a_worker_within_its_grace_and_loses_no_step(fleet_bench, e
     with fleet_bench.worker():
         assert eventually(lambda: fleet_bench.status(job) == "succeeded")
     assert fleet_bench.outcomes(job) == ["released", "succeeded"]
-    assert steps(fleet_bench, job).count(51) == 1
+    assert fleet_bench.trained_steps(job).count(51) == 1
     assert fleet_bench.weights(job) == fleet_bench.weights(undisturbed)
 
 

@@ -1,8 +1,9 @@
 """A trainer with a small engine of its own: softmax regression in NumPy, which starts in a second.
 
 Everything else is the real thing: messages, data, `fit`, checkpoints. The job's metadata says how it misbehaves:
-`slow_s` (every step takes so long), `kill_at` (it kills itself with SIGKILL at this step), `kill_attempts` (but only
-in the first so many attempts), `deaf_at` (from this step on it stops answering), `say` (a line it prints first).
+`slow_s` (every step takes so long), `slow_again_s` (but in later attempts so long), `kill_at` (it kills itself with
+SIGKILL at this step), `kill_attempts` (but only in the first so many attempts), `deaf_at` (from this step on it stops
+answering), `say` (a line it prints first).
 """
 
 import argparse
@@ -61,7 +62,7 @@ class Softmax:
         return loss, (logits.argmax(axis=1) == y).sum()
 
     def misbehave(self):
-        time.sleep(self.habits.get("slow_s", 0.0))
+        time.sleep(self.habits.get("slow_again_s" if self.fence > 1 else "slow_s", 0.0))
         if self.step == self.habits.get("kill_at") and self.fence <= self.habits.get("kill_attempts", 99):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.step == self.habits.get("deaf_at"):
