@@ -6,17 +6,18 @@ from typing import Any
 
 import jax
 
-# The fused reductions of YNNPACK: a BatchNorm network trains up to 1.9 times faster on a CPU. As an option of
-# the compiler and not in XLA_FLAGS, because a release of XLA that no longer knows it then says so in an
-# exception instead of ending the process.
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# The fused reductions of YNNPACK, for the statistics of BatchNorm on a CPU: a tenth of ResNet-18's time on an AMD
+# EPYC, up to a half of a small network's on others; without convolutions they cost more than they save. An
+# option of the compiler and not in XLA_FLAGS, because a release of XLA that no longer knows it then says so in
+# an exception instead of ending the process.
+FUSED_REDUCTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
 class Compiler:
     """Compiles functions for the device of the current scope. `seconds` counts tracing and compiling."""
 
-    def __init__(self, device: jax.Device) -> None:
-        self.options = CPU_OPTIONS if device.platform == "cpu" else {}
+    def __init__(self, device: jax.Device, *, convolves: bool) -> None:
+        self.options = FUSED_REDUCTIONS if convolves and device.platform == "cpu" else {}
         self.seconds = 0.0
 
     def compile(

@@ -67,13 +67,13 @@ class JaxTrainer:
         self._device, self._precision = device, training.precision
         self._batch_size = training.batch_size
         self._splits = splits
-        self._compiler = Compiler(device)
         with scope(device, training.precision):
             self._network = Network(definition.spec, definition.signature, training.precision)
             self._step = Step(self._network, definition, training)
             self._carry = self._start(weights, slots, step)
             self._rows = TrainingRows(splits["train"], definition, self._network.master, device)
-        # A CPU runs convolutions inside a compiled loop on one thread and without its fast kernels.
+        self._compiler = Compiler(device, convolves=self._network.convolves)
+        # Inside a compiled loop a CPU takes 30 times as long for a convolution.
         looped = device.platform != "cpu" or not self._network.convolves
         self.stride = STRIDE if looped else 1
         self._train: Callable[..., tuple[Carry, jax.Array]] | None = None
