@@ -42,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=partial(_running, settings=settings, metrics=metrics),
         middleware=_middleware(settings, metrics),
         openapi_tags=TAGS,
+        docs_url=None,  # routes/pages.py has it, without another site's scripts
         redoc_url=None,
     )
     for router in ROUTERS:

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Forbidden, Unauthorized
 from models.errors import Malformed
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
-"""Answered without a key: orchestrators ask here and hold none, and the first page is where people enter it."""
+OPEN = frozenset({"/", "/docs", "/healthz", "/readyz"})
+"""Answered without a key: orchestrators ask here and hold none, and these pages hold no data."""
 PAGES = "/ui/"
 """The other pages and their files: they hold no data, but ask for it, with the key, as every client does."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -28,6 +28,19 @@ POLICY = "; ".join(
     )
 )
 """Everything comes from here, and nothing that the API says can become a script."""
+DOCS_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Swagger UI writes styles and icons into its page; scripts and requests stay here too."""
 A_YEAR_S = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -73,6 +86,12 @@ def datasets() -> Response:
     return _page("datasets", "Datasets · Tandem", here="/ui/datasets")
 
 
+@router.api_route("/docs", methods=["GET", "HEAD"])
+def docs() -> Response:
+    """Swagger UI, from here: a server without the internet shows it too."""
+    return _page("docs", "The API · Tandem", policy=DOCS_POLICY, here="/docs")
+
+
 @router.api_route("/ui/static/{digest}/{file:path}", methods=["GET", "HEAD"])
 async def static_file(digest: str, file: str, request: Request) -> Response:
     """A file of the pages. It never changes under its address, so browsers keep it."""
@@ -83,9 +102,9 @@ async def static_file(digest: str, file: str, request: Request) -> Response:
     return response
 
 
-def _page(name: str, title: str, here: str = "", **values: Any) -> Response:
+def _page(name: str, title: str, here: str = "", policy: str = POLICY, **values: Any) -> Response:
     """The shell of a page: its template, and the module of its name that fills it."""
     html = templates.get_template(f"{name}.html").render(
         title=title, here=here, module=name, static=static_path(), **values
     )
-    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY})
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
