@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import InvalidInput, TandemError
 
@@ -41,7 +41,7 @@ def decode(data: bytes, *, height: int, width: int, channels: int) -> np.ndarray
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidInput(_TOO_MANY_PIXELS) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InvalidInput(f"This is not a readable image. Send one of: {', '.join(FORMATS)}.") from None
     except Exception as error:  # on damaged files Pillow's decoders raise nearly every kind
         raise InvalidInput("The image is damaged or cut short and cannot be decoded.") from error
