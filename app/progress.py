@@ -60,6 +60,8 @@ def _feed(tandem: Tandem, label: str, job_id: str, inbox: Inbox) -> None:
             inbox.put((label, event))
     except TandemAPIError as problem:
         inbox.put((label, problem))
+    except RuntimeError:  # the client was closed: nobody watches any more
+        return
 
 
 class Bars:

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 import uvicorn
@@ -44,7 +43,7 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
     Raises ClickException when the address is taken, or open to strangers without a key.
     """
     refuse_open_door(settings)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         door = socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=2048)
@@ -84,10 +83,6 @@ def address(door: socket.socket) -> str:
     """The URL that reaches this socket."""
     host, port = door.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _is_loopback(host: str) -> bool:

@@ -24,7 +24,11 @@ def demo(url: str | None, data: Path | None, keep: bool) -> None:
     """
     if url is not None and (data is not None or keep):
         raise click.UsageError("--data and --keep are for the demo's own server; --url names another.")
+    import signal
+
     from app import demo as show
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     shortfalls = show.against(url, console()) if url else show.in_a_folder(data, keep, console())
     if shortfalls:

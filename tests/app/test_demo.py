@@ -1,5 +1,7 @@
 """The demo keeps its promises, and says so when it does not."""
 
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +29,24 @@ def test_the_demo_runs_against_a_server_that_is_there(tandem_up: str) -> None:
     command = [sys.executable, "-m", "app", "demo", "--url", tandem_up]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing_behind(stop: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app", "demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert demo.stdout is not None
+    next(line for line in demo.stdout if "running" in line)
+    assert len(list(tmp_path.glob("tandem-demo-*"))) == 1
+    demo.send_signal(stop)
+    rest, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "Aborted!" in rest
+    assert "Traceback" not in rest
+    assert list(tmp_path.glob("tandem-demo-*")) == []
 
 
 def test_held_out_images_are_the_test_split() -> None:
