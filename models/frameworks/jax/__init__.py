@@ -28,7 +28,9 @@ def trainer(
     device: Device = "auto",
 ) -> JaxTrainer:
     """See `models.engine.Engine.trainer`."""
-    return JaxTrainer(definition, training, splits, weights, slots, step, devices.resolve(device))
+    chosen = devices.resolve(device)
+    budget = devices.budget_bytes(chosen)
+    return JaxTrainer(definition, training, splits, weights, slots, step, chosen, budget_bytes=budget)
 
 
 def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> JaxPredictor:

@@ -67,10 +67,7 @@ def _out_of_memory(batch_size: int, device: jax.Device) -> OutOfMemory:
     )
 
 
-def resident_bytes(device: jax.Device) -> float:
-    """How many bytes of samples may live on the device: half of a GPU's memory.
-
-    On a CPU the samples stay where they are, in memory or memory-mapped, if they take no more than this.
-    """
+def budget_bytes(device: jax.Device) -> float:
+    """How many bytes of samples may live on the device: half of a GPU's memory, 4 GiB of a CPU's."""
     memory = device.memory_stats()
     return memory["bytes_limit"] / 2 if memory else 4 * 2**30

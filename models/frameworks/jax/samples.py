@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from models.engine import Definition, Samples
-from models.frameworks.jax.devices import resident_bytes
 from models.frameworks.jax.layers import DType
 from models.frameworks.jax.stepping import Batch, Rows
 
@@ -15,11 +14,18 @@ from models.frameworks.jax.stepping import Batch, Rows
 class TrainingRows:
     """The rows of the training split, and their normalisation in the master dtype.
 
-    They are put on the device once if they take no more than `resident_bytes` of it; otherwise each piece's
+    They are put on the device once if they take no more than `budget_bytes`; otherwise each piece's
     rows are gathered on the host while the device is busy with the piece before.
     """
 
-    def __init__(self, train: Samples, definition: Definition, master: DType, device: jax.Device) -> None:
+    def __init__(
+        self,
+        train: Samples,
+        definition: Definition,
+        master: DType,
+        device: jax.Device,
+        budget_bytes: float,
+    ) -> None:
         self._x, self._y = train.x, train.y
         if definition.signature.is_regression:
             self._y = np.asarray(train.y, master)
@@ -28,7 +34,7 @@ class TrainingRows:
             (np.asarray(normalisation.mean, master), np.asarray(normalisation.inverse_std, master)), device
         )
         self._resident: Rows | None = None
-        if train.x.nbytes <= resident_bytes(device):
+        if train.x.nbytes <= budget_bytes:
             self._resident = Rows(*jax.device_put((self._x, self._y), device), *self.normalisation)
 
     def gather(self, batch: Batch) -> tuple[Rows, Batch]:

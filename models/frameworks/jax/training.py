@@ -61,6 +61,8 @@ class JaxTrainer:
         slots: Slots,
         step: int,
         device: jax.Device,
+        *,
+        budget_bytes: float,
     ) -> None:
         assert training.batch_size is not None
         self.device = describe(device)
@@ -71,7 +73,7 @@ class JaxTrainer:
             self._network = Network(definition.spec, definition.signature, training.precision)
             self._step = Step(self._network, definition, training)
             self._carry = self._start(weights, slots, step)
-            self._rows = TrainingRows(splits["train"], definition, self._network.master, device)
+            self._rows = TrainingRows(splits["train"], definition, self._network.master, device, budget_bytes)
         self._compiler = Compiler(device, convolves=self._network.convolves)
         # Inside a compiled loop a CPU takes 30 times as long for a convolution.
         looped = device.platform != "cpu" or not self._network.convolves

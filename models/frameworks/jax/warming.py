@@ -28,5 +28,6 @@ def practise(device: jax.Device) -> None:
         {},
         0,
         device,
+        budget_bytes=0,
     )
     trainer.run(Segment(np.zeros((1, 2), np.int32), np.full(1, 1e-3))).result()
