@@ -32,7 +32,11 @@ up: $(SETUP) ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/tandem up
 
 bench: $(SETUP) ## measure training, start-up and prediction rates
-	$(BIN)/python -m benchmarks
+	for framework in torch jax; do for model in mlp cnn; do \
+	  $(BIN)/python -m benchmarks.training_loop --framework $$framework --model $$model || exit 1; \
+	done; done
+	$(BIN)/python -m benchmarks.job_start
+	$(BIN)/python -m benchmarks.predict
 
 lock: $(UV) ## resolve the newest allowed dependencies into the lock files
 	$(COMPILE) --upgrade --output-file requirements.lock
