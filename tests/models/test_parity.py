@@ -7,6 +7,7 @@ since deep ReLU networks drift as far from themselves as from their twins.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ from models.training import TrainingSpec
 from models.weights import ModelCard, WeightsFile, read_weights, write_weights
 
 SPECS = architectures()
-BATCH, ROWS, STEPS, HALF = 8, 48, 20, 9
+ROWS, EVALUATED, STEPS, HALF = 48, 24, 20, 9
 
 
 def images(height, width, channels, classes=5):
@@ -43,8 +44,11 @@ def table(task, outputs):
 class Case:
     spec: Spec
     signature: Signature
+    batch_size: int = 8
 
 
+# ResNet-18's last maps are 1x1 here, and BatchNorm over the four values of a batch of four is chaotic: torch is
+# then as far from itself, started 1e-16 elsewhere, as from its twin. Over eight and more it is not.
 CASES = {
     "linear-grey": Case(SPECS["linear"](), images(8, 6, 1)),
     "linear-regression": Case(SPECS["linear"](), table("tabular-regression", 1)),
@@ -57,7 +61,7 @@ CASES = {
     ),
     "cnn-grey": Case(SPECS["cnn"](width=4, stages=3), images(8, 8, 1)),
     "cnn-colour-odd": Case(SPECS["cnn"](width=5, stages=2), images(13, 11, 3)),
-    "resnet18-imagenet": Case(SPECS["resnet18"](), images(16, 16, 3)),
+    "resnet18-imagenet": Case(SPECS["resnet18"](), images(16, 16, 3), batch_size=16),
     "resnet18-cifar": Case(SPECS["resnet18"](stem="cifar"), images(8, 8, 1)),
 }
 OPTIMIZERS = {
@@ -65,12 +69,12 @@ OPTIMIZERS = {
     "adam": {"name": "adam", "weight_decay": 1e-3},
     "adamw": {"name": "adamw", "weight_decay": 0.05, "betas": [0.8, 0.99]},
 }
-# A compilation of ResNet-18 in JAX takes seconds: its second stem goes through one optimizer only.
+# ResNet-18 is dear, and its second stem differs in the first layer only: one optimizer.
 RUNS = [
     (case, optimizer)
     for case in CASES
     for optimizer in OPTIMIZERS
-    if (case, optimizer) != ("resnet18-cifar", "adam")
+    if case != "resnet18-cifar" or optimizer == "sgd"
 ]
 
 
@@ -116,10 +120,10 @@ def normalisation(signature: Signature) -> Normalisation:
     return Normalisation(mean.astype(np.float32), np.full(size, 1 / std, np.float32))
 
 
-def training_spec(optimizer: str, **given) -> TrainingSpec:
+def training_spec(case: Case, optimizer: str, **given) -> TrainingSpec:
     fields = {
         "max_steps": STEPS,
-        "batch_size": BATCH,
+        "batch_size": case.batch_size,
         "precision": "float64",
         "optimizer": {**OPTIMIZERS[optimizer], "learning_rate": 1e-3},
     }
@@ -128,10 +132,11 @@ def training_spec(optimizer: str, **given) -> TrainingSpec:
 
 def start(framework: str, case: Case, training: TrainingSpec, state: TrainingState):
     some = samples(case.signature)
+    few = Samples(some.x[:EVALUATED], some.y[:EVALUATED])
     return engine.load(framework).trainer(
         Definition(case.spec, case.signature, normalisation(case.signature)),
         training,
-        {"train": some, "validation": some, "test": some},
+        {"train": some, "validation": few, "test": few},
         state.weights,
         state.slots,
         state.step,
@@ -145,14 +150,14 @@ def advance(trainer, case: Case, training: TrainingSpec, first: int, last: int) 
     plan = Plan(
         seed=5,
         rows=ROWS,
-        batch_size=BATCH,
+        batch_size=case.batch_size,
         learning_rates=np.full(STEPS, 1e-3),
         augment=training.augment,
         crop_range=2 * crop_padding(size) + 1,
     )
     per_epoch = plan.steps_per_epoch
     cuts = sorted({first, last, *(step for step in range(0, STEPS, per_epoch) if first < step < last)})
-    results = [trainer.run(plan.segment(a, b)).result() for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    results = [trainer.run(plan.segment(a, b)).result() for a, b in pairwise(cuts)]
     return np.concatenate(results)
 
 
@@ -179,13 +184,13 @@ def trained(framework: str, case: Case, training: TrainingSpec) -> Run:
     results.append(advance(trainer, case, training, 1, HALF))
     halfway = state(HALF)
     results.append(advance(trainer, case, training, HALF, STEPS))
-    logits = np.concatenate(list(trainer.outputs("validation", 32)))
+    logits = np.concatenate(list(trainer.outputs("validation", 16)))
     return Run(np.concatenate(results), gradients, halfway, state(STEPS), logits)
 
 
 @cache
 def run_of(framework: str, case: str, optimizer: str) -> Run:
-    return trained(framework, CASES[case], training_spec(optimizer))
+    return trained(framework, CASES[case], training_spec(CASES[case], optimizer))
 
 
 def both(of: Callable[[str], Run]) -> tuple[Run, Run]:
@@ -284,7 +289,7 @@ def test_weights_trained_in_one_framework_are_served_by_the_other(case, trained_
     file = read_weights(tmp_path / "model.safetensors")
     definition = Definition(file.card.model, file.card.signature, file.card.preprocessing.normalisation)
     predictor = engine.load(served_by).predictor(definition, file.weights, device="cpu")
-    found = predictor.logits(samples(file.card.signature).x)
+    found = predictor.logits(samples(file.card.signature).x[:EVALUATED])
     assert np.abs(found - run.logits).max() <= 1e-5 * max(1, np.abs(run.logits).max())
 
 
@@ -303,7 +308,7 @@ def test_a_checkpoint_of_one_framework_resumes_in_the_other(case, optimizer, wri
     save_state(uninterrupted.halfway, tmp_path / "checkpoint")
     state = load_state(tmp_path / "checkpoint")
     assert state.step == HALF
-    training = training_spec(optimizer)
+    training = training_spec(CASES[case], optimizer)
     resumed_by = {"torch": "jax", "jax": "torch"}[written_by]
     trainer = start(resumed_by, CASES[case], training, state)
     results = advance(trainer, CASES[case], training, HALF, STEPS)
@@ -326,7 +331,7 @@ def test_a_checkpoint_of_one_framework_resumes_in_the_other(case, optimizer, wri
     ids=str,
 )
 def test_options_mean_the_same(case, given):
-    training = training_spec("adamw", **given)
+    training = training_spec(CASES[case], "adamw", **given)
     in_torch, in_jax = both(lambda framework: trained(framework, CASES[case], training))
     assert_same_run(in_jax, in_torch)
     plain = run_of("torch", case, "adamw")
@@ -335,14 +340,14 @@ def test_options_mean_the_same(case, given):
 
 @pytest.mark.parametrize("case", ["mlp-colour", "cnn-grey"])
 def test_float32_agrees_on_the_first_steps(case):
-    training = training_spec("sgd", precision="float32")
+    training = training_spec(CASES[case], "sgd", precision="float32")
     in_torch, in_jax = both(lambda framework: trained(framework, CASES[case], training))
     assert np.abs(in_torch.results[:10, 0] - in_jax.results[:10, 0]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("case", ["mlp-colour", "cnn-grey"])
 def test_bfloat16_agrees_loosely_and_keeps_float32_weights(case):
-    training = training_spec("sgd", precision="bfloat16")
+    training = training_spec(CASES[case], "sgd", precision="bfloat16")
     in_torch, in_jax = both(lambda framework: trained(framework, CASES[case], training))
     assert np.abs(in_torch.results[:, 0] - in_jax.results[:, 0]).max() <= 0.05
     assert_close(in_jax.end.weights, in_torch.end.weights, 0.02)
