@@ -278,7 +278,7 @@ class _Run:
         self.observer.report(Phase("evaluating"))
         metrics = dict(self.epoch_values) or self._unfinished_epoch()
         weights = self.trainer.weights()
-        if self.state.best_weights:
+        if self.training.early_stopping is not None and self.state.best_weights:
             weights = self.state.best_weights
             self.trainer.load_weights(weights)
         metrics |= self._evaluate("validation")

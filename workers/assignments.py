@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from models.errors import CorruptArtifact, NotFound
 from models.job import FromJob, FromModel, JobSpec
 from workers import checkpoints, job_queries, messages, registry
 from workers.artifacts import ArtifactStore
@@ -24,6 +25,9 @@ def assemble(
     spec = JobSpec.model_validate_json(json.dumps(job.spec))
     work = settings.work_dir / f"{job.id}-{claim.fence}"
     work.mkdir(parents=True, exist_ok=True)
+    root = settings.checkpoints_dir
+    own = tuple(map(str, _checkpoints(db, root, job)))
+    continued = tuple(map(str, _continued_checkpoints(db, root, spec)))
     return messages.Assignment(
         job_id=job.id,
         fence=claim.fence,
@@ -33,8 +37,9 @@ def assemble(
         work_folder=str(work),
         checkpoint_folder=str(checkpoints.folder(settings.checkpoints_dir, job.id, claim.fence)),
         checkpoint_every_s=spec.training.checkpoint_every_s or settings.checkpoint_every_s,
-        checkpoints=tuple(map(str, _checkpoints(db, settings.checkpoints_dir, job, spec))),
-        initial_weights=_initial_weights(db, store, spec),
+        checkpoints=own,
+        continued_checkpoints=continued,
+        initial_weights=_initial_weights(db, store, spec, needed=not own and not continued),
     )
 
 
@@ -42,30 +47,44 @@ def _dataset(
     store: ArtifactStore, settings: Settings, record: DatasetRecord
 ) -> messages.BuiltinDataset | messages.StoredDataset:
     if record.sha256 is not None:
-        return messages.StoredDataset(path=str(store.verify(record.sha256)))
+        try:
+            return messages.StoredDataset(path=str(store.verify(record.sha256)))
+        except (CorruptArtifact, NotFound):
+            if not record.builtin:
+                raise  # a built-in one is made again, which repairs the file
     folder = settings.datasets_dir or settings.cache_dir / "datasets"
     return messages.BuiltinDataset(name=record.name, folder=str(folder))
 
 
-def _checkpoints(db: Database, root: Path, job: Job, spec: JobSpec) -> list[Path]:
-    """The job's own checkpoints, then those of the jobs that it continues; of each the newest first."""
+def _checkpoints(db: Database, root: Path, job: Job) -> list[Path]:
+    """The job's own checkpoints, then those of the jobs that it retries; of each the newest first."""
     found = checkpoints.newest_first(root, job.id)
-    earlier = job.resumed_from or _continued(spec)
-    if earlier is not None:
-        before = job_queries.get(db, earlier)
-        found += _checkpoints(db, root, before, JobSpec.model_validate_json(json.dumps(before.spec)))
+    if job.resumed_from is not None:
+        found += _checkpoints(db, root, job_queries.get(db, job.resumed_from))
     return found
 
 
-def _continued(spec: JobSpec) -> str | None:
-    return spec.init.source.job if isinstance(spec.init.source, FromJob) else None
+def _continued_checkpoints(db: Database, root: Path, spec: JobSpec) -> list[Path]:
+    """Checkpoints of the job that this one continues, and of those that stand behind it."""
+    if not isinstance(spec.init.source, FromJob):
+        return []
+    before = job_queries.get(db, spec.init.source.job)
+    found = _checkpoints(db, root, before)
+    return found + _continued_checkpoints(db, root, JobSpec.model_validate_json(json.dumps(before.spec)))
 
 
-def _initial_weights(db: Database, store: ArtifactStore, spec: JobSpec) -> str | None:
-    """The model that the job starts from; of a job that it continues, the model, lest it left no checkpoint."""
-    match spec.init.source:
-        case FromModel(model=reference):
-            return str(store.verify(registry.resolve(db, reference).sha256))
-        case FromJob(job=earlier) if job_queries.get(db, earlier).model_name is not None:
-            return str(store.verify(registry.resolve(db, earlier).sha256))
+def _initial_weights(db: Database, store: ArtifactStore, spec: JobSpec, *, needed: bool) -> str | None:
+    """The model that the job starts from; of a job that it continues, the model, lest it left no checkpoint.
+
+    A model that was deleted meanwhile matters only where it is `needed`.
+    """
+    try:
+        match spec.init.source:
+            case FromModel(model=reference):
+                return str(store.verify(registry.resolve(db, reference).sha256))
+            case FromJob(job=earlier) if job_queries.get(db, earlier).model_name is not None:
+                return str(store.verify(registry.resolve(db, earlier).sha256))
+    except (CorruptArtifact, NotFound):
+        if needed:
+            raise
     return None

@@ -1,6 +1,8 @@
 """Where checkpoints lie: `<root>/<job>/<fence>/<step>/`. The files are the truth; their rows are for people."""
 
+from contextlib import suppress
 from pathlib import Path
+from shutil import rmtree
 
 
 def folder(root: Path, job_id: str, fence: int) -> Path:
@@ -12,6 +14,22 @@ def newest_first(root: Path, job_id: str) -> list[Path]:
     """The complete checkpoints of a job, over all of its attempts. Their hashes are not checked here."""
     manifests = (root / job_id).glob("*/*/manifest.json")
     return sorted((manifest.parent for manifest in manifests), key=_position, reverse=True)
+
+
+def thin(root: Path, job_id: str, fence: int, keep: int) -> None:
+    """Delete what attempts up to this fence have left, but for the job's `keep` newest complete checkpoints.
+
+    All of these attempts are over: a checkpoint that is not complete now never will be.
+    """
+    kept = newest_first(root, job_id)[:keep]
+    for attempt in (root / job_id).glob("*"):
+        if int(attempt.name) > fence:
+            continue
+        for checkpoint in attempt.iterdir():
+            if checkpoint not in kept:
+                rmtree(checkpoint, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            attempt.rmdir()
 
 
 def _position(checkpoint: Path) -> tuple[int, int]:

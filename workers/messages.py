@@ -53,7 +53,9 @@ class Assignment(Message):
     """Where this attempt's checkpoints go, one folder a step."""
     checkpoint_every_s: float
     checkpoints: tuple[str, ...] = ()
-    """Folders to resume from, the newest first; the first undamaged one is taken."""
+    """Folders of this run to resume from, the newest first; the first undamaged one is taken."""
+    continued_checkpoints: tuple[str, ...] = ()
+    """When there is none: those of the run that this one continues, likewise."""
     initial_weights: str | None = None
     """A weights file to start from when there is no checkpoint."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
 from threading import Event
 from typing import TypeVar
 
@@ -118,6 +117,4 @@ class Settlement:
 
     def _thin_checkpoints(self) -> None:
         """Keep the newest, so that another attempt or another job can go on from here."""
-        keep = self._settings.keep_checkpoints
-        for folder in checkpoints.newest_first(self._settings.checkpoints_dir, self._claim.job.id)[keep:]:
-            rmtree(folder, ignore_errors=True)
+        checkpoints.thin(self._settings.checkpoints_dir, *self._job, keep=self._settings.keep_checkpoints)

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -104,22 +104,20 @@ class Trainer:
         return state
 
     def _newest_checkpoint(self) -> TrainingState | None:
-        for folder in map(Path, self.assignment.checkpoints):
-            try:
-                return self._continued(load_state(folder), folder)
-            except CorruptArtifact as error:
-                sys.stderr.write(f"Skipping a checkpoint: {error.detail}\n")
+        for folder, state in _undamaged(self.assignment.checkpoints):
+            own = Path(self.assignment.checkpoint_folder).parent in folder.parents
+            # What it retries had a patience and a time of its own.
+            return state if own else replace(state, train_s=0.0, evaluations_without_gain=0)
+        for _, state in _undamaged(self.assignment.continued_checkpoints):
+            # Another run, perhaps on other data and with another metric: its best weights are not this run's.
+            return TrainingState(state.weights, state.slots, state.step)
         return None
-
-    def _continued(self, state: TrainingState, folder: Path) -> TrainingState:
-        """Another job's patience and time are its own; the position, weights and optimizer are this job's start."""
-        if Path(self.assignment.checkpoint_folder).parent in folder.parents:
-            return state
-        return replace(state, train_s=0.0, evaluations_without_gain=0)
 
     def _first_weights(self, card: ModelCard) -> Weights:
         if self.assignment.initial_weights is not None:
             return read_weights(Path(self.assignment.initial_weights)).weights
+        if self.assignment.spec.init.source != "scratch":
+            raise CorruptArtifact("Nothing that this job could start from is left undamaged.")
         return initial_weights(card.model, card.signature, self.assignment.spec.training.seed)
 
     def _result(self, fitted: Fitted, card: ModelCard) -> messages.Result:
@@ -140,6 +138,14 @@ class Trainer:
     def _too_little_memory(self) -> str:
         batch = self.assignment.spec.training.batch_size or 1
         return f"The machine's memory ran out. Try a batch_size of {max(1, batch // 2)}."
+
+
+def _undamaged(folders: Sequence[str]) -> Iterator[tuple[Path, TrainingState]]:
+    for folder in map(Path, folders):
+        try:
+            yield folder, load_state(folder)
+        except CorruptArtifact as error:
+            sys.stderr.write(f"Skipping a checkpoint: {error.detail}\n")
 
 
 @contextmanager
@@ -164,7 +170,8 @@ def serve(framework: Framework, device: Device, channel: Channel) -> None:
     """Warm up, then make one attempt and say how it ended."""
     inbox = Inbox(sys.stdin.buffer)
     loaded = engine.load(framework)
-    loaded.warm_up(device)
+    with suppress(TandemError):  # the attempt meets it again, and can tell it
+        loaded.warm_up(device)
     channel.say(messages.Ready())
     assignment = inbox.assignment()
     channel.say(Trainer(loaded, assignment, channel, inbox).run())

@@ -77,7 +77,7 @@ class TrainerProcess:
     def tell(self, command: messages.Command) -> None:
         """Send a command; to a dead trainer it goes nowhere, and its death shows elsewhere."""
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError, ValueError):  # ValueError: closed meanwhile, by another thread
             self.process.stdin.write(command.line())
             self.process.stdin.flush()
 

@@ -84,3 +84,9 @@ def test_stopping_ends_the_spare_and_keeps_none(spares):
     assert not Path(f"/proc/{waiting}").exists()
     spares.refill()
     assert spares.pid is None
+
+
+def test_a_trainer_that_was_closed_meanwhile_may_still_be_told_to_stop(toy_trainer):
+    trainer = Spares(*toy_trainer, keep=False).take()
+    trainer.close()
+    trainer.tell(messages.Stop(reason="shutdown"))

@@ -1,9 +1,14 @@
 """Attempts and what comes of them: real trainer processes, real signals, a real database."""
 
 import time
+from pathlib import Path
+from shutil import rmtree
 
+import pytest
+
+from models.framework import FRAMEWORKS
 from models.state import load_state
-from workers import checkpoints, job_queries, jobs
+from workers import checkpoints, job_queries, jobs, registry
 
 SLOW = {"slow_s": 0.02}
 
@@ -202,6 +207,92 @@ def test_a_job_can_start_from_a_registered_model(bench):
         supervisor.run(second)
     losses = [bench.first_loss(job) for job in (first, second)]
     assert losses[1] < losses[0] / 2
+
+
+CONSTANT = {"schedule": {"name": "constant"}}
+
+
+def test_a_continued_job_goes_on_and_does_not_end_with_the_best_weights_of_the_one_before(bench):
+    first = bench.job(epochs=2, training={**CONSTANT, "early_stopping": {"metric": "validation_loss"}})
+    whole = bench.job(epochs=6, training=CONSTANT)
+    with bench.supervisor() as supervisor:
+        supervisor.run(first)
+        supervisor.run(whole)
+        more = bench.job(epochs=6, training=CONSTANT, init={"job": first})
+        supervisor.run(more)
+    assert bench.trained_steps(more)[0] == bench.step(first) + 1
+    assert bench.weights(more) == bench.weights(whole)
+    assert bench.weights(more) != bench.weights(first)
+
+
+def test_a_job_is_continued_from_its_checkpoint_though_its_model_is_deleted(bench):
+    first = bench.job(epochs=2)
+    with bench.supervisor() as supervisor:
+        supervisor.run(first)
+        registry.delete_model(bench.db, bench.store, "digits-linear")
+        more = bench.job(epochs=4, init={"job": first})
+        supervisor.run(more)
+    assert bench.status(more) == "succeeded"
+    assert bench.trained_steps(more)[0] == bench.step(first) + 1
+
+
+def test_a_job_that_is_to_continue_does_not_begin_at_the_beginning_instead(bench):
+    first = bench.job(epochs=2)
+    with bench.supervisor() as supervisor:
+        supervisor.run(first)
+        registry.delete_model(bench.db, bench.store, "digits-linear")
+        for checkpoint in checkpoints.newest_first(bench.settings.checkpoints_dir, first):
+            flip_a_bit(checkpoint / "state.safetensors")
+        damaged = bench.job(epochs=4, init={"job": first})
+        supervisor.run(damaged)
+        rmtree(bench.settings.checkpoints_dir)
+        missing = bench.job(epochs=4, init={"job": first})
+        supervisor.run(missing)
+    assert [bench.get(job).error_code for job in (damaged, missing)] == ["corrupt_artifact", "not_found"]
+
+
+def test_a_built_in_dataset_whose_file_is_damaged_or_gone_is_made_again(bench):
+    stored = bench.store.path(bench.get(bench.job()).dataset_sha256)
+    damaged, missing = bench.job(), bench.job()
+    stored.chmod(0o644)
+    flip_a_bit(stored)
+    with bench.supervisor() as supervisor:
+        supervisor.run(damaged)
+        bench.store.verify(stored.name)
+        stored.unlink()
+        supervisor.run(missing)
+    assert [bench.status(job) for job in (damaged, missing)] == ["succeeded", "succeeded"]
+
+
+def test_checkpoints_that_were_never_completed_do_not_stay(bench):
+    job = bench.job(epochs=6, kill_at=90, kill_attempts=1, **SLOW)
+    root = bench.settings.checkpoints_dir / job
+    with bench.supervisor() as supervisor:
+        supervisor.run(job)
+        torn, later = root / "1" / "77", root / "99" / "5"  # of this attempt, and of one that is under way
+        for folder in (torn, later):
+            folder.mkdir(parents=True)
+            (folder / "state.safetensors").write_bytes(b"half a checkp")
+        time.sleep(bench.settings.backoff_s + 0.05)
+        supervisor.run(job)
+    assert bench.status(job) == "succeeded"
+    assert not torn.exists()
+    assert later.exists()
+    assert len(list(root.glob("*/*/manifest.json"))) == bench.settings.keep_checkpoints
+    assert all(any(attempt.iterdir()) for attempt in root.iterdir())
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a GPU")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_device_that_is_not_there_is_named(new_bench, tmp_path, digits, framework):
+    bench = new_bench(tmp_path, device="cuda")
+    bench.keep(digits)
+    job = bench.job(framework=framework)
+    with bench.supervisor(framework=framework, spare=False) as supervisor:
+        supervisor.run(job)
+    failed = bench.get(job)
+    assert (failed.status, failed.error_code, failed.attempt) == ("failed", "invalid_input", 1)
+    assert "finds no CUDA GPU" in (failed.error_message or "")
 
 
 def test_a_job_whose_model_is_gone_fails_and_says_so(bench):
