@@ -58,9 +58,9 @@ class EmbeddedValkey:
 
         Raises Unavailable, with the server's last log lines, when it does not.
         """
-        self.stop()
+        self._end(patience_s=5.0)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if len(bytes(self.socket)) > LONGEST_SOCKET_PATH:
+        if len(bytes(self.socket)) > LONGEST_SOCKET_PATH:  # of a restart it is short: clients know the socket
             self._borrowed = Path(tempfile.mkdtemp(prefix="tandem-"))
         configuration = self.folder / "valkey.conf"
         configuration.write_text(CONFIGURATION.format(socket=self.socket, folder=self.folder))
@@ -69,12 +69,15 @@ class EmbeddedValkey:
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Ask the server to write its file and end; kill it after `patience_s`."""
-        if self._process is not None:
-            processes.end(self._process, patience_s)
-            self._process = None
+        self._end(patience_s)
         if self._borrowed is not None:
             shutil.rmtree(self._borrowed, ignore_errors=True)
             self._borrowed = None
+
+    def _end(self, patience_s: float) -> None:
+        if self._process is not None:
+            processes.end(self._process, patience_s)
+            self._process = None
 
     def _await_answer(self, deadline: float) -> None:
         from redis import Redis, RedisError
@@ -90,7 +93,7 @@ class EmbeddedValkey:
 
     def _check_alive(self, deadline: float) -> None:
         if self.pid is None or time.monotonic() > deadline:
-            self.stop()
+            self._end(patience_s=5.0)
             raise Unavailable(f"the embedded Valkey server did not start: {self._last_log_lines()}")
 
     def _last_log_lines(self) -> str:
@@ -102,7 +105,11 @@ class EmbeddedValkey:
         )
 
     def __enter__(self) -> "EmbeddedValkey":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(

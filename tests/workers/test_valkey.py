@@ -73,6 +73,17 @@ def test_a_folder_too_long_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> No
     assert not borrowed.exists()
 
 
+def test_its_address_is_the_same_after_it_died_and_was_started_again(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / ("long" * 30)) as server:
+        before = server.url
+        assert server.pid is not None
+        os.kill(server.pid, 9)
+        server.start()
+        assert server.url == before
+        with client(server) as connection:
+            assert connection.ping()
+
+
 def test_it_has_a_session_of_its_own(valkey: EmbeddedValkey) -> None:
     assert valkey.pid is not None
     assert os.getsid(valkey.pid) == valkey.pid
