@@ -6,7 +6,7 @@ No leader is needed: every statement may run in several processes at once.
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from models.framework import FRAMEWORKS, Framework
@@ -61,7 +61,7 @@ def expire_lease(db: Database, job_id: str) -> Expired | None:
 
 
 def stale_queued(db: Database, redispatch_s: float, limit: int = 20) -> list[tuple[str, Framework]]:
-    """Jobs that may be claimed but whose message is `redispatch_s` old, or was never sent; oldest first.
+    """Jobs that may be claimed but whose message was never sent, or is `redispatch_s` old; of each the oldest first.
 
     At most `limit` for each framework: these run next, and a long queue does not fill the broker with copies.
     """
@@ -73,6 +73,13 @@ def stale_queued(db: Database, redispatch_s: float, limit: int = 20) -> list[tup
         ]
 
 
+def claimable(db: Database) -> dict[Framework, int]:
+    """How many jobs of each framework may be claimed now: as many messages should wait for workers."""
+    query = select(JobRow.framework, func.count()).where(*_may_be_claimed()).group_by(JobRow.framework)
+    with db.reading() as session:
+        return {cast(Framework, framework): count for framework, count in session.execute(query)}
+
+
 def mark_dispatched(db: Database, job_id: str) -> None:
     """The job's message was sent just now."""
     with db.session() as session:
@@ -80,16 +87,20 @@ def mark_dispatched(db: Database, job_id: str) -> None:
 
 
 def _stale(session: Session, framework: Framework, redispatch_s: float, limit: int) -> list[str]:
-    """The oldest of the queue that may run, less those whose message is fresh."""
+    """Those first that surely have no message, such as one that its worker has just given back."""
+    sent_at = JobRow.dispatched_at
     query = (
         select(JobRow.id)
         .where(
-            JobRow.status == "queued",
+            *_may_be_claimed(),
             JobRow.framework == framework,
-            or_(JobRow.not_before.is_(None), JobRow.not_before <= now()),
-            or_(JobRow.dispatched_at.is_(None), JobRow.dispatched_at < now() - redispatch_s),
+            or_(sent_at.is_(None), sent_at < now() - redispatch_s),
         )
-        .order_by(JobRow.id)
+        .order_by(sent_at.is_not(None), JobRow.id)
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+def _may_be_claimed() -> tuple[ColumnElement[bool], ...]:
+    return JobRow.status == "queued", or_(JobRow.not_before.is_(None), JobRow.not_before <= now())

@@ -47,8 +47,10 @@ class Reconciler:
         for lost in dispatch.expire_leases(self._db):
             log.warning("lease expired", job_id=lost.job_id, status=lost.status)
         stale = dispatch.stale_queued(self._db, self._settings.redispatch_s)
+        claimable = dispatch.claimable(self._db)
         for framework in FRAMEWORKS:
-            self._send(framework, [job_id for job_id, its in stale if its == framework])
+            job_ids = [job_id for job_id, its in stale if its == framework]
+            self._send(framework, job_ids, claimable.get(framework, 0))
 
     def clean(self) -> None:
         """Delete what crashes left behind and what is long over. Raises Unavailable."""
@@ -73,11 +75,11 @@ class Reconciler:
             self._cleaned_at = time.monotonic()
             self.clean()
 
-    def _send(self, framework: Framework, job_ids: list[str]) -> None:
+    def _send(self, framework: Framework, job_ids: list[str], claimable: int) -> None:
         """Publish the jobs again, but no more messages than the queue lacks: a job may just be waiting its turn."""
         if not job_ids or (waiting := broker.backlog(self._settings, framework)) is None:
             return
-        for job_id in job_ids[: max(0, len(job_ids) - waiting)]:
+        for job_id in job_ids[: max(0, claimable - waiting)]:
             if not broker.publish(self._settings, framework, job_id):
                 return
             dispatch.mark_dispatched(self._db, job_id)

@@ -101,3 +101,21 @@ def test_of_a_long_queue_the_oldest_of_each_framework_are_sent_again(db, queued)
     jax = [queued(framework="jax").id for _ in range(2)]
     stale = dispatch.stale_queued(db, redispatch_s=30, limit=3)
     assert stale == [*((job_id, "torch") for job_id in torch[:3]), *((job_id, "jax") for job_id in jax)]
+
+
+def test_jobs_without_any_message_come_before_those_with_an_old_one(db, queued):
+    old, never = queued(), queued()
+    dispatch.mark_dispatched(db, old.id)
+    time.sleep(0.06)
+    stale = dispatch.stale_queued(db, redispatch_s=0.05)
+    assert [job_id for job_id, _ in stale] == [never.id, old.id]
+
+
+def test_what_may_be_claimed_is_counted_by_framework(db, queued, claimed):
+    claimed()
+    jobs.cancel(db, queued().id)
+    assert dispatch.claimable(db) == {}
+    queued()
+    queued(framework="jax")
+    queued(framework="jax")
+    assert dispatch.claimable(db) == {"torch": 1, "jax": 2}

@@ -56,6 +56,18 @@ def test_a_lost_message_is_sent_again_when_it_is_stale(bench, reconciler):
     assert backlog(bench) == 1
 
 
+def test_a_job_given_back_is_sent_at_once_however_long_the_queue_is(bench, reconciler):
+    job, *others = (bench.job() for _ in range(6))
+    held = claim(bench, job, lease_s=60)
+    for other in others:
+        broker.publish(bench.settings, "torch", other)
+        dispatch.mark_dispatched(bench.db, other)
+    jobs.release(bench.db, job, held.fence, reason="the worker was asked to stop")
+    reconciler.sweep()
+    assert backlog(bench) == 6
+    assert job not in [stale for stale, _ in dispatch.stale_queued(bench.db, bench.settings.redispatch_s)]
+
+
 def test_a_job_whose_lease_ran_out_is_queued_and_sent_in_one_sweep(bench, reconciler):
     job = bench.job()
     held = claim(bench, job)
