@@ -54,6 +54,10 @@ class Spec(BaseModel):
         """Every tensor of the network's `state_dict`, in its order."""
         raise NotImplementedError
 
+    def smallest_batch(self, signature: Signature) -> int:
+        """The smallest batch that this network can learn from."""
+        return 1
+
     def training_defaults(self, signature: Signature) -> dict[str, Any]:
         """What a practitioner would start from: fields of `TrainingSpec`, in its JSON form."""
         raise NotImplementedError

@@ -148,6 +148,12 @@ def resolve(spec: Spec, training: TrainingSpec, signature: Signature, training_r
     defaults["batch_size"] = _fitting_batch(defaults["batch_size"], training_rows)
     given: dict[str, Any] = training.model_dump(exclude_none=True, mode="json")
     resolved = TrainingSpec.model_validate({**defaults, **given}, strict=False)
+    smallest = spec.smallest_batch(signature)
+    if resolved.batch_size is not None and resolved.batch_size < smallest:
+        raise InvalidInput(
+            f"batch_size is {resolved.batch_size}; {spec.name!r} needs at least {smallest} of these images.",
+            pointer="/training/batch_size",
+        )
     if resolved.batch_size is not None and resolved.batch_size > training_rows:
         raise InvalidInput(
             f"batch_size is {resolved.batch_size}, but the dataset has {training_rows} training rows;"

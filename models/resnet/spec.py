@@ -43,6 +43,12 @@ class ResNetSpec(Spec):
                 code="shape_mismatch",
             )
 
+    def smallest_batch(self, signature: Signature) -> int:
+        """BatchNorm needs two values per channel; where one pixel is left at the end, these are two samples."""
+        assert isinstance(signature.input, ImageInput)
+        reduction = 32 if self.stem == "imagenet" else 8
+        return 2 if max(signature.input.height, signature.input.width) <= reduction else 1
+
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         assert isinstance(signature.input, ImageInput)
         yield from convolution("conv1", signature.input.channels, 64, 7 if self.stem == "imagenet" else 3)

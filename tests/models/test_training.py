@@ -63,6 +63,18 @@ def test_options_that_do_not_fit_are_refused_with_their_field(fields, signature,
     assert caught.value.pointer == pointer
 
 
+def test_a_batch_of_one_is_refused_where_batch_norm_could_not_take_it():
+    resnet = architectures()["resnet18"]
+    with pytest.raises(InvalidInput) as caught:
+        resolve(resnet(), training(epochs=1, batch_size=1), IMAGES, 100)
+    assert caught.value.pointer == "/training/batch_size"
+    larger = Signature(
+        task="image-classification", input=ImageInput(height=40, width=8, channels=3), outputs=2
+    )
+    assert resolve(resnet(), training(epochs=1, batch_size=1), larger, 100).batch_size == 1
+    assert resolve(architectures()["cnn"](), training(epochs=1, batch_size=1), IMAGES, 100).batch_size == 1
+
+
 @pytest.mark.parametrize(
     "fields",
     [
