@@ -21,6 +21,13 @@ BUSY_TIMEOUT_S = 10
 POOL_SIZE = 8
 MOST_CONNECTIONS = 32
 READ_ONLY = "tandem_read_only"
+# A server whose machine is gone says nothing; the kernel's own patience is 15 minutes and more.
+GIVE_UP_ON_SILENCE = {
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -110,7 +117,7 @@ class Database:
             pool_size=POOL_SIZE,
             max_overflow=MOST_CONNECTIONS - POOL_SIZE,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 5, "application_name": "tandem"},
+            connect_args={"connect_timeout": 5, "application_name": "tandem", **GIVE_UP_ON_SILENCE},
         )
 
 

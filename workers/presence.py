@@ -58,3 +58,5 @@ class Presence:
             )
         except Unavailable as problem:
             log.warning("no sign of life", problem=problem.detail)
+        except Exception:  # the next beat may fare better
+            log.exception("no sign of life")

@@ -14,7 +14,10 @@ def command(framework: Framework, settings: Settings) -> list[str]:
 def environment(settings: Settings) -> dict[str, str]:
     """The same for every framework; each reads its own part."""
     threads = str(settings.threads or default_threads(settings.slots))
+    # Without this JAX sets up a GPU that it finds, whether it is to compute there or not.
+    platforms = {"JAX_PLATFORMS": "cpu"} if settings.device == "cpu" else {}
     return {
+        **platforms,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

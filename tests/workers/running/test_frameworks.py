@@ -61,3 +61,9 @@ def test_a_trainer_uses_no_more_threads_than_it_is_given(bench):
     environment = trainer_environment.environment(settings)
     assert environment["OMP_NUM_THREADS"] == environment["NPROC"] == "1"
     assert trainer_environment.default_threads(1000) == 1
+
+
+def test_jax_leaves_a_gpu_alone_where_it_is_to_compute_on_the_cpu(bench):
+    on_cpu = bench.settings.model_copy(update={"device": "cpu"})
+    assert trainer_environment.environment(on_cpu)["JAX_PLATFORMS"] == "cpu"
+    assert "JAX_PLATFORMS" not in trainer_environment.environment(bench.settings)
