@@ -71,8 +71,20 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def require_plain(request: Request) -> None:
+    """Raises UnsupportedMedia when the body is declared as compressed: the limits count what comes, not what it
+    would become."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMedia(
+            f"Bodies in {encoding[:80]!r} are not taken here. Send the body as it is, without Content-Encoding.",
+            pointer="/headers/content-encoding",
+        )
+
+
 def require_json(request: Request) -> None:
-    """Raises UnsupportedMedia unless the body is declared as JSON, or not declared at all."""
+    """Raises UnsupportedMedia unless the body is plain and declared as JSON, or not declared at all."""
+    require_plain(request)
     declared = media_type(request)
     if declared and declared != "application/json" and not declared.endswith("+json"):
         raise UnsupportedMedia(

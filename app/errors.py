@@ -170,7 +170,7 @@ def status_of(error: TandemError) -> HTTPStatus:
 def problem_response(error: TandemError, scope: Scope) -> Response:
     """The answer to send for this error."""
     status = status_of(error)
-    detail = _sentence(error.detail)
+    detail = _sentence(error.detail, error.pointer)
     problem = Problem(
         title=status.phrase,
         status=status,
@@ -179,15 +179,21 @@ def problem_response(error: TandemError, scope: Scope) -> Response:
         code=error.specific_code,
         request_id=scope.get("state", {}).get("request_id", ""),
         errors=tuple(
-            Fault(pointer=at.pointer, code=at.code, detail=_sentence(at.detail)) for at in error.problems
+            Fault(pointer=at.pointer, code=at.code, detail=_sentence(at.detail, at.pointer))
+            for at in error.problems
         ),
         error=detail,
     )
     return Response(problem.model_dump_json(), int(status), _headers(error), PROBLEM_MEDIA_TYPE)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _sentence(text: str, pointer: str | None) -> str:
+    """The text with a capital letter in front, unless it begins with a field's name: 'target names a column', but
+    "Model 'digits-cnn' has no version 9"."""
+    word, _, rest = text.partition(" ")
+    word = word.partition("[")[0]
+    is_field = word == (pointer or "").rpartition("/")[2] and not rest.startswith("'")
+    return text if is_field or "_" in word or word in ("x", "y") else text[:1].upper() + text[1:]
 
 
 def _headers(error: TandemError) -> dict[str, str]:

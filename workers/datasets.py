@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
@@ -18,7 +19,7 @@ from workers.artifacts import Artifact, ArtifactStore
 from workers.clock import moment, now
 from workers.database import Database, upsert
 from workers.idempotency import IdempotencyClaim
-from workers.identifiers import new_id, stable_id
+from workers.identifiers import is_id, new_id, stable_id
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
 from workers.tables import DatasetRow, JobRow
@@ -58,6 +59,20 @@ def page(
             raise unknown_cursor(after)
         rows = page_of(session, select(DatasetRow), DatasetRow.id, limit=limit, after=after, order=order)
         return rows.map(_record)
+
+
+def samples(store: ArtifactStore, record: DatasetRecord) -> Dataset:
+    """The samples themselves. Raises Conflict when a built-in dataset has not been fetched yet, NotFound when an
+    upload is being deleted, CorruptArtifact."""
+    if record.sha256 is not None and store.exists(record.sha256):
+        return dataset_file.read(store.path(record.sha256))
+    if not record.builtin:
+        raise NotFound(f"the file of dataset {record.name!r} is gone.")
+    if not BUILTIN[record.name].shipped:
+        raise Conflict(
+            f"{record.name!r} is fetched by the first job that trains on it, and none has done so yet."
+        )
+    return BUILTIN[record.name].load(Path("/nowhere"))
 
 
 def check_name(db: Database, name: str) -> None:
@@ -155,7 +170,7 @@ def _introduce_builtins(db: Database) -> None:
 
 
 def _named(name_or_id: str) -> Select[DatasetRow]:
-    column = DatasetRow.id if name_or_id.startswith("ds_") else DatasetRow.name
+    column = DatasetRow.id if is_id("ds", name_or_id) else DatasetRow.name
     return select(DatasetRow).where(column == name_or_id)
 
 

@@ -4,6 +4,7 @@ Source: https://github.com/ulid/spec (48 bits of milliseconds, 80 random bits, 2
 """
 
 import hashlib
+import re
 import secrets
 import threading
 import time
@@ -25,6 +26,11 @@ def stable_id(prefix: str, name: str) -> str:
     """The same identifier for the same name, everywhere and for ever; it sorts before every new_id."""
     digest = hashlib.sha256(f"{prefix}:{name}".encode()).digest()
     return f"{prefix}_{_encode(int.from_bytes(digest[: RANDOM_BITS // 8], 'big'))}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether this may be an identifier with this prefix. A mere name may begin with the prefix too."""
+    return re.fullmatch(rf"{prefix}_[{ALPHABET}]{{{LENGTH}}}", text) is not None
 
 
 def _next() -> int:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from sqlalchemy import Select, and_, delete, select
+from sqlalchemy import Select, and_, delete, exists, select
 from sqlalchemy.orm import Session
 
 from models.errors import InvalidInput, NotFound, suggest
@@ -16,7 +16,7 @@ from workers import model_records
 from workers.artifacts import ArtifactStore
 from workers.clock import now
 from workers.database import Database, upsert
-from workers.identifiers import new_id
+from workers.identifiers import is_id, new_id
 from workers.model_records import CHAMPION, Deleted, Model, ModelVersion
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
@@ -159,7 +159,7 @@ def _next_number(session: Session, name: str) -> int:
 
 
 def _meant(reference: str) -> Select[VersionRow]:
-    if reference.startswith("job_"):
+    if is_id("job", reference):
         return select(VersionRow).where(VersionRow.job_id == reference)
     name, at, which = reference.partition("@")
     of_name = select(VersionRow).where(VersionRow.name == name)
@@ -177,9 +177,9 @@ def _meant(reference: str) -> Select[VersionRow]:
 
 
 def _unknown(session: Session, reference: str) -> NotFound:
-    if reference.startswith("job_"):
-        return _no_model(session, reference)
     name, _, which = reference.partition("@")
+    if name.startswith("job_") and not session.scalar(select(exists().where(VersionRow.name == name))):
+        return _no_model(session, reference)
     model = _model(session, name)
     if which.isdecimal():
         return _no_version(model, which)

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 
 from app import strict_json
-from app.bodies import media_type, off_the_loop_if_large, require_json, validate
+from app.bodies import media_type, off_the_loop_if_large, require_json, require_plain, validate
 from app.multipart import reader
 from app.schemas.predictions import Asked, PredictBody
 from models.errors import InvalidInput, TooLarge, UnsupportedMedia, suggest
@@ -28,6 +28,7 @@ class PredictionRequest:
 
 async def read_request(request: Request, max_items: int) -> PredictionRequest:
     """Raises Malformed, InvalidInput, TooLarge or UnsupportedMedia."""
+    require_plain(request)
     declared = media_type(request)
     if declared in IMAGE_TYPES:
         return PredictionRequest(_of_query(request), [await request.body()])

@@ -13,13 +13,14 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.bodies import media_type, validate
+from app.bodies import media_type, require_plain, validate
 from app.deps import IdempotencyKey, Paging, Uses
 from app.idempotency import Answer, Sent, once
 from app.multipart import FilePart, Form, reader
 from app.openapi import READING_A_BODY, Responses, problems
 from app.schemas.datasets import Dataset, DeletedDataset
 from app.schemas.paging import Listed
+from app.schemas.previews import Preview, SplitName
 from app.services import Services
 from models.data import uploads
 from models.data.uploads import UploadOptions
@@ -35,6 +36,14 @@ FORM = "multipart/form-data"
 NameOrId = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A dataset's name or id.", examples=["digits"])
 ]
+
+
+class Previewed(BaseModel):
+    """Which samples."""
+
+    model_config = ConfigDict(extra="forbid")
+    split: SplitName = Field(default="train", description="Which part.", examples=["train"])
+    limit: int = Field(default=8, ge=1, le=100, description="How many samples.", examples=[8])
 
 
 class UploadForm(BaseModel):
@@ -102,6 +111,7 @@ async def upload_dataset(request: Request, key: IdempotencyKey, uses: Uses) -> R
         raise UnsupportedMedia(
             f"Send the file as {FORM}, with the fields 'name' and 'task'.", pointer="/headers/content-type"
         )
+    require_plain(request)
     with _receiving(uses, request.headers["content-type"]) as form_reader:
         form = await form_reader.read(request)
         return await run_sync(_take_in, uses, key, form, limiter=uses.ingestion)
@@ -118,6 +128,16 @@ def list_datasets(paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Data
 def get_dataset(name_or_id: NameOrId, uses: Uses) -> Dataset:
     """One dataset."""
     return Dataset.of(datasets.get(uses.database, name_or_id))
+
+
+@router.get("/{name_or_id}/preview", responses=problems(404, 409))
+def preview_dataset(name_or_id: NameOrId, wanted: Annotated[Previewed, Query()], uses: Uses) -> Preview:
+    """The first samples, each as `POST /predict` would take it, with what it is.
+
+    409 for a built-in dataset that has to be downloaded and that no job has used yet.
+    """
+    record = datasets.get(uses.database, name_or_id)
+    return Preview.of(record, datasets.samples(uses.store, record), wanted.split, wanted.limit)
 
 
 @router.delete("/{name_or_id}", responses=problems(403, 404, 409))

@@ -1,11 +1,13 @@
 """Datasets over HTTP."""
 
+import base64
 import io
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.app.serving import Running, age, assert_problem
 
@@ -115,6 +117,60 @@ def test_built_in_datasets_are_there_and_stay(client: httpx.Client) -> None:
         one["name"] for one in listed
     }
     assert_problem(client.delete("/datasets/digits"), 409, None, "built in")
+
+
+def test_a_dataset_may_be_named_like_the_beginning_of_an_id(client: httpx.Client) -> None:
+    dataset = upload(client, "ds_flowers").json()
+    assert (
+        client.get("/datasets/ds_flowers").json()
+        == client.get(f"/datasets/{dataset['id']}").json()
+        == dataset
+    )
+    assert client.delete("/datasets/ds_flowers").status_code == 200
+
+
+def test_a_preview_of_a_table_shows_its_rows(client: httpx.Client) -> None:
+    upload(
+        client, "shown", "größe,breite,kind\n" + "".join(f"0.{i},{i},{'ab'[i % 2]}\n" for i in range(1, 60))
+    )
+    preview = client.get("/datasets/shown/preview?limit=3").json()
+    assert (preview["object"], preview["name"], preview["split"]) == ("dataset_preview", "shown", "train")
+    assert len(preview["rows"]) == 3
+    for row in preview["rows"]:
+        assert row["input"]["größe"] == float(f"0.{row['input']['breite']:.0f}")
+        assert row["label"] == "ab"[int(row["input"]["breite"]) % 2]
+        assert row["value"] is None
+
+
+def test_a_preview_of_images_shows_files_that_predict_takes(client: httpx.Client) -> None:
+    content = npz(x=images(), y=np.arange(40) % 4)
+    upload(client, "pictured", content, "a.npz", task="image-classification", target=None)
+    preview = client.get("/datasets/pictured/preview?split=test").json()
+    assert {row["label"] for row in preview["rows"]} <= set("0123")
+    picture = Image.open(io.BytesIO(base64.b64decode(preview["rows"][0]["input"]["image"])))
+    assert any(np.array_equal(np.asarray(picture), image) for image in images())
+
+
+def test_what_is_shipped_has_a_preview_before_any_job_and_what_is_downloaded_after_one(
+    client: httpx.Client,
+) -> None:
+    assert len(client.get("/datasets/digits/preview").json()["rows"]) == 8
+    row = client.get("/datasets/diabetes/preview?limit=1").json()["rows"][0]
+    assert row["label"] is None
+    assert 25 <= row["value"] <= 346
+    assert_problem(client.get("/datasets/cifar10/preview"), 409, None, "first job")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "split=all", "after=1"])
+def test_a_wrong_preview_is_explained(client: httpx.Client, query: str) -> None:
+    assert_problem(client.get(f"/datasets/digits/preview?{query}"), 422, f"/{query.partition('=')[0]}")
+
+
+def test_a_sentence_that_begins_with_a_field_keeps_its_name(client: httpx.Client) -> None:
+    assert_problem(upload(client, "bad", test_fraction="2"), 422, None, "test_fraction must")
+    short = npz(x=images(), y=np.arange(7))
+    answer = upload(client, "bad", short, "a.npz", task="image-classification", target=None)
+    assert_problem(answer, 422, "/file", "x has 40 rows but y has 7")
 
 
 def test_an_unknown_dataset_comes_with_the_nearest_name(client: httpx.Client) -> None:

@@ -20,7 +20,7 @@ EXPECTED = {
     ("post", "/jobs/{job_id}/retry"), ("get", "/jobs/{job_id}/metrics"), ("get", "/jobs/{job_id}/checkpoints"),
     ("get", "/jobs/{job_id}/logs"), ("get", "/jobs/{job_id}/events"),
     ("post", "/datasets"), ("get", "/datasets"), ("get", "/datasets/{name_or_id}"),
-    ("delete", "/datasets/{name_or_id}"), ("post", "/predict"),
+    ("get", "/datasets/{name_or_id}/preview"), ("delete", "/datasets/{name_or_id}"), ("post", "/predict"),
     ("get", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("delete", "/models/{name}/versions/{version}"),
     ("get", "/models/{name}/versions/{version}/weights"), ("put", "/models/{name}/aliases/{alias}"),

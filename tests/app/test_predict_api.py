@@ -176,6 +176,14 @@ def test_a_model_is_meant_by_name_version_alias_or_job(
     assert_problem(gone, 404, "/model")
 
 
+def test_a_model_may_be_named_like_the_beginning_of_an_id(
+    client: httpx.Client, register: Register, x: np.ndarray
+) -> None:
+    register(name="job_model")
+    for reference in ("job_model", "job_model@1", "job_model@champion"):
+        assert predicted(client, model=reference, inputs=x[:1].tolist())["model"]["name"] == "job_model"
+
+
 def test_auto_takes_the_engine_that_is_ready_else_the_one_that_trained(
     client: httpx.Client, register: Register, x: np.ndarray
 ) -> None:

@@ -35,4 +35,5 @@ SOURCE = Builtin(
         target=TARGET,
     ),
     reader=_read,
+    shipped=True,
 )

@@ -28,4 +28,5 @@ SOURCE = Builtin(
     title="Handwritten digits, 8x8 (scikit-learn)",
     description=image_classes(8, 8, 1, CLASSES, Splits(train=1374, validation=153, test=270)),
     reader=_read,
+    shipped=True,
 )

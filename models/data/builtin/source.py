@@ -11,12 +11,14 @@ from models.signature import ImageInput
 
 @dataclass(frozen=True)
 class Builtin:
-    """`reader` takes the folder where dataset files are or may be put, and returns the dataset."""
+    """`reader` takes the folder where dataset files are or may be put, and returns the dataset. `shipped`: it needs
+    no files there, for it comes with a package that is installed."""
 
     name: str
     title: str
     description: DatasetDescription
     reader: Callable[[Path], Dataset]
+    shipped: bool = False
 
     def load(self, root: Path) -> Dataset:
         """The dataset, from the files in `root` or downloaded into it. May import heavy packages.
