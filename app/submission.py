@@ -12,6 +12,9 @@ from workers.database import Database
 from workers.datasets import DatasetRecord
 from workers.job_records import Job
 
+MOST_STEPS = 10_000_000
+"""A trainer plans every step in advance and keeps the plan in memory."""
+
 
 def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
     """The job with its name, every default of its training and the exact version it starts from; and its dataset.
@@ -22,12 +25,26 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
     signature = dataset.description.signature
     catalog.check(spec.model, signature)
     resolved = training.resolve(spec.model, spec.training, signature, dataset.description.splits.train)
+    _check_length(resolved, dataset.description.splits.train)
     changes = {
         "name": spec.name or jobs.default_name(dataset.name, spec.model.architecture),
         "training": resolved,
         "init": _init(db, spec, signature, resolved, dataset.description.splits.train),
     }
     return spec.model_copy(update=changes), dataset
+
+
+def _check_length(resolved: TrainingSpec, rows: int) -> None:
+    total = total_steps(resolved, rows)
+    if total <= MOST_STEPS:
+        return
+    field = "max_steps" if resolved.epochs is None else "epochs"
+    raise InvalidInput(
+        f"This job would take {min(total, 10**18)} steps; at most {MOST_STEPS} are taken. Ask for fewer {field}, or"
+        " for a larger batch_size.",
+        pointer=f"/training/{field}",
+        code="too_many_steps",
+    )
 
 
 def _dataset(db: Database, name_or_id: str) -> DatasetRecord:

@@ -9,6 +9,7 @@ import orjson
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.deps import Uses
 from app.openapi import problems
@@ -26,12 +27,22 @@ POLL_S = 0.25
 PING_S = 15.0
 EVENT_STREAM = "text/event-stream"
 LARGEST_SEQ = 2**63 - 1
+LONGEST_SEQ = len(str(LARGEST_SEQ))
+"""Digits. Python refuses to read a number of more than 4300."""
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"])
 
-After = Annotated[
-    int | None, Query(ge=0, le=LARGEST_SEQ, description="Only events with a larger id.", examples=[0])
-]
+
+class EventPaging(BaseModel):
+    """Which events."""
+
+    model_config = ConfigDict(extra="forbid")
+    after: int | None = Field(
+        default=None, ge=0, le=LARGEST_SEQ, description="Only events with a larger id.", examples=[0]
+    )
+    limit: int = Field(default=200, ge=1, le=LARGEST_PAGE, description="Events on a page.", examples=[200])
+
+
 LastEventId = Annotated[
     str | None,
     Header(
@@ -65,10 +76,7 @@ async def get_events(
     request: Request,
     job_id: JobId,
     uses: Uses,
-    after: After = None,
-    limit: Annotated[
-        int, Query(ge=1, le=LARGEST_PAGE, description="Events on a page.", examples=[200])
-    ] = 200,
+    wanted: Annotated[EventPaging, Query()],
     last_event_id: LastEventId = None,
 ) -> Response:
     """What happened to the job, oldest first.
@@ -77,17 +85,17 @@ async def get_events(
     `?after=`) until `done`. `event:` is one of status, progress, metric, log, checkpoint, done; of progress only the
     latest is kept. A comment comes every 15 s when nothing else does.
     """
-    start = _start(after, last_event_id)
+    start = _start(wanted.after, last_event_id)
     if EVENT_STREAM in request.headers.get("accept", ""):
         return await _live(uses, job_id, start)
-    return await run_sync(_page, uses.database, job_id, start, limit)
+    return await run_sync(_page, uses.database, job_id, start, wanted.limit)
 
 
 def _start(after: int | None, last_event_id: str | None) -> int:
     """`Last-Event-ID` wins: on a reconnect EventSource repeats the address, but knows better where it was."""
     if last_event_id is None:
         return after or 0
-    if not last_event_id.isdecimal() or int(last_event_id) > LARGEST_SEQ:
+    if not last_event_id.isdecimal() or len(last_event_id) > LONGEST_SEQ or int(last_event_id) > LARGEST_SEQ:
         raise InvalidInput("Last-Event-ID is the number of an event.", pointer="/headers/last-event-id")
     return int(last_event_id)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.bodies import body
 from app.deps import IdempotencyKey, Paging, Uses
@@ -79,6 +79,15 @@ class JobFilter(Paging):
     )
     name: str | None = Field(
         default=None, pattern=r"^[a-z0-9._-]{1,64}$", description="The model's name.", examples=["digits-cnn"]
+    )
+
+
+class Thinning(BaseModel):
+    """How much of the curves."""
+
+    model_config = ConfigDict(extra="forbid")
+    points: int | None = Field(
+        default=None, ge=1, le=100_000, description="Thin the curves to so many rows.", examples=[200]
     )
 
 
@@ -160,14 +169,10 @@ def retry_job(job_id: JobId, key: IdempotencyKey, uses: Uses) -> Response:
     ),
 )
 def get_metrics(
-    job_id: JobId,
-    uses: Uses,
-    points: Annotated[
-        int | None, Query(ge=1, le=100_000, description="Thin the curves to so many rows.", examples=[200])
-    ] = None,
-) -> dict[str, list[float | None]]:
+    job_id: JobId, wanted: Annotated[Thinning, Query()], uses: Uses
+) -> dict[str, list[int | float | None]]:
     """The job's curves as columns: `step`, `epoch`, `train_loss`, and so on."""
-    return job_queries.metrics(uses.database, job_id, points)
+    return job_queries.metrics(uses.database, job_id, wanted.points)
 
 
 @router.get("/{job_id}/checkpoints", responses=problems(404))

@@ -1,5 +1,6 @@
 """Jobs over HTTP. What a worker would do is done by the same transitions that it uses."""
 
+import gzip
 import json
 import threading
 import time
@@ -312,9 +313,39 @@ def test_a_running_job_shows_its_progress(client: httpx.Client, told: dict[str, 
 def test_metrics_are_columns_that_can_be_thinned(client: httpx.Client, told: dict[str, Any]) -> None:
     columns = client.get(f"/jobs/{told['id']}/metrics").json()
     assert columns["step"] == [10, 20, 30]
+    assert {type(step) for step in columns["step"]} == {int}
     assert columns["train_loss"] == [1 / 10, 1 / 20, 1 / 30]
     assert client.get(f"/jobs/{told['id']}/metrics?points=2").json()["step"] == [10, 30]
     assert_problem(client.get(f"/jobs/{told['id']}/metrics?points=0"), 422, "/points")
+
+
+@pytest.mark.parametrize(
+    ("part", "parameter", "known"), [("metrics", "point", "points"), ("events", "limt", "limit")]
+)
+def test_an_unknown_parameter_is_refused(
+    client: httpx.Client, told: dict[str, Any], part: str, parameter: str, known: str
+) -> None:
+    answer = client.get(f"/jobs/{told['id']}/{part}", params={parameter: 2})
+    assert_problem(answer, 422, f"/{parameter}", f"Did you mean '{known}'?")
+
+
+@pytest.mark.parametrize(
+    ("training", "field"),
+    [({"max_steps": 10**30}, "max_steps"), ({"epochs": 100_000, "batch_size": 1}, "epochs")],
+)
+def test_a_job_that_would_never_end_is_refused(
+    client: httpx.Client, training: dict[str, int], field: str
+) -> None:
+    answer = client.post("/jobs", json=GOOD | {"training": training})
+    assert_problem(answer, 422, f"/training/{field}", "at most 10000000")
+
+
+def test_a_compressed_body_is_refused(client: httpx.Client) -> None:
+    body, headers = gzip.compress(json.dumps(GOOD).encode()), {"Content-Encoding": "gzip"}
+    for path in ("/jobs", "/predict"):
+        assert_problem(client.post(path, content=body, headers=headers), 415, "/headers/content-encoding")
+    form = {**headers, "Content-Type": "multipart/form-data; boundary=x"}
+    assert_problem(client.post("/datasets", content=body, headers=form), 415, "/headers/content-encoding")
 
 
 def test_logs_are_text(client: httpx.Client, told: dict[str, Any]) -> None:
@@ -409,7 +440,7 @@ def test_a_client_that_leaves_ends_its_stream(client: httpx.Client, server: Runn
     assert server.services.streams.open == 0
 
 
-@pytest.mark.parametrize("value", ["x", "-1", str(2**64), "1.5"])
+@pytest.mark.parametrize("value", ["x", "-1", str(2**64), "1.5", "9" * 5000])
 def test_a_wrong_event_id_is_refused(client: httpx.Client, told: dict[str, Any], value: str) -> None:
     answer = client.get(f"/jobs/{told['id']}/events", headers={"Last-Event-ID": value})
     assert_problem(answer, 422, "/headers/last-event-id")
