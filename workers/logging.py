@@ -7,6 +7,7 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from workers.settings import Settings
 
@@ -53,11 +54,16 @@ def configure(settings: Settings) -> None:
 
 
 def _rendering(settings: Settings) -> list[structlog.typing.Processor]:
+    """Tracebacks come without local variables, unlike structlog's default: among them are headers with the key, and
+    what clients have sent."""
     without_bookkeeping = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if settings.log_format == "console":
-        return [without_bookkeeping, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        return [without_bookkeeping, renderer]
     return [
         without_bookkeeping,
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(),
     ]
