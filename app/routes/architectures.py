@@ -2,9 +2,11 @@
 
 from importlib.util import find_spec
 from inspect import getdoc
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
+from app.deps import Paging
 from app.openapi import problems
 from app.schemas.operations import Architecture
 from app.schemas.paging import Listed
@@ -16,10 +18,13 @@ router = APIRouter(tags=["Operations"])
 
 
 @router.get("/architectures", responses=problems())
-def list_architectures() -> Listed[Architecture]:
-    """Every architecture with the JSON Schema of its options, the tasks it does and the frameworks that have it."""
+def list_architectures(paging: Annotated[Paging, Query()]) -> Listed[Architecture]:
+    """Every architecture with the JSON Schema of its options, the tasks it does and the frameworks that have it.
+
+    By name; `asc` turns the list round.
+    """
     found = [_described(name, spec) for name, spec in sorted(catalog.architectures().items())]
-    return Listed[Architecture].of(found, (one.name for one in found))
+    return Listed[Architecture].part(found, lambda one: one.name, **paging.model_dump())
 
 
 def _described(name: str, spec: type[Spec]) -> Architecture:

@@ -176,10 +176,10 @@ def get_metrics(
 
 
 @router.get("/{job_id}/checkpoints", responses=problems(404))
-def list_checkpoints(job_id: JobId, uses: Uses) -> Listed[Checkpoint]:
+def list_checkpoints(job_id: JobId, paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Checkpoint]:
     """The states of the training that are kept, newest first."""
     found = [Checkpoint.of(one) for one in job_queries.checkpoints(uses.database, job_id)]
-    return Listed[Checkpoint].of(found, (one.id for one in found))
+    return Listed[Checkpoint].part(found, lambda one: one.id, **paging.model_dump())
 
 
 @router.get(

@@ -196,6 +196,8 @@ def test_an_unknown_dataset_comes_with_the_nearest_name(client: httpx.Client) ->
         ({"content": b"PK\x03\x04 no archive", "filename": "a.npz"}, 422, None, ""),
         ({"content": CSV.replace("7,15", "7,fifteen")}, 422, None, "height"),
         ({"content": ""}, 422, None, ""),
+        ({"content": "a,kind\n1,x\n2,z\n"}, 422, "/file", "too few"),
+        ({"content": "a,kind\n1,2\n2,2\n", "task": "tabular-regression"}, 422, "/file", "same value"),
         ({"content": b"\xff\xfe"}, 422, None, ""),
         (
             {"content": npz(x=images(), y=np.zeros(7)), "filename": "a.npz", "task": "image-classification"},

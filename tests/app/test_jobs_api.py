@@ -359,6 +359,10 @@ def test_checkpoints_are_listed_newest_first(client: httpx.Client, told: dict[st
     assert [one["step"] for one in page["data"]] == [30, 20, 10]
     assert page["data"][0]["job"] == told["id"]
     assert "folder" not in page["data"][0]
+    first = client.get(f"/jobs/{told['id']}/checkpoints?limit=1").json()
+    assert ([one["step"] for one in first["data"]], first["has_more"]) == ([30], True)
+    oldest = client.get(f"/jobs/{told['id']}/checkpoints?order=asc").json()
+    assert [one["step"] for one in oldest["data"]] == [10, 20, 30]
 
 
 def test_events_come_in_pages(client: httpx.Client, told: dict[str, Any]) -> None:

@@ -138,7 +138,15 @@ def test_living_workers_are_listed(client: httpx.Client, server: Running) -> Non
 
 def test_every_architecture_is_listed_with_a_schema_that_jobs_take(client: httpx.Client) -> None:
     listed = client.get("/architectures").json()["data"]
-    assert [one["name"] for one in listed] == sorted(catalog.architectures())
+    names = [one["name"] for one in listed]
+    assert names == sorted(catalog.architectures())
+    first = client.get("/architectures?limit=1").json()
+    assert ([one["name"] for one in first["data"]], first["has_more"]) == (names[:1], True)
+    rest = client.get("/architectures", params={"after": first["last_id"]}).json()
+    assert ([one["name"] for one in rest["data"]], rest["has_more"]) == (names[1:], False)
+    turned = client.get("/architectures?order=asc").json()["data"]
+    assert [one["name"] for one in turned] == names[::-1]
+    assert_problem(client.get("/architectures?after=nothing"), 422, "/after")
     for one in listed:
         assert one["frameworks"] == ["torch", "jax"]
         assert one["tasks"]

@@ -37,7 +37,12 @@ def ingest(path: Path, filename: str, options: UploadOptions) -> Dataset:
             pointer="/file",
         )
     reader = import_module(f"{__name__}.{_FORMATS[suffix]}")
-    dataset: Dataset = reader.read(path, options)
+    try:
+        dataset: Dataset = reader.read(path, options)
+    except InvalidInput as error:
+        raise InvalidInput(
+            error.detail, pointer=error.pointer or "/file", code=error.specific_code
+        ) from error
     return dataset
 
 
