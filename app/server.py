@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -63,6 +64,9 @@ def serve(settings: Settings, door: socket.socket) -> None:
     """
     from app.main import create_app
 
+    if settings.serving_device == "cpu":
+        # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
+        os.environ["JAX_PLATFORMS"] = "cpu"
     config = uvicorn.Config(
         create_app(settings),
         loop="auto",

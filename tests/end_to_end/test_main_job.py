@@ -35,8 +35,8 @@ def trained(tandem_up):
                 {
                     "framework": framework,
                     "dataset": "digits",
-                    "model": {"architecture": "cnn", "width": 8, "stages": 2},
-                    "training": {"epochs": 5, "seed": 3, "augment": ["crop"]},
+                    "model": {"architecture": "cnn", "width": 16, "stages": 2},
+                    "training": {"epochs": 8, "seed": 3},
                     "name": f"e2e-{framework}",
                 }
             )
@@ -149,7 +149,7 @@ def test_an_uploaded_table_trains_and_predicts(tandem, tmp_path, framework):
     dataset = tandem.upload_dataset(
         tmp_path / "boxes.csv", name=f"boxes-{framework}", task="tabular-classification", target="kind"
     )
-    assert dataset.classes == ["big", "small"]
+    assert list(dataset.classes) == ["big", "small"]
     job = tandem.wait(
         tandem.create_job(
             {

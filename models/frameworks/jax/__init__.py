@@ -30,7 +30,9 @@ def trainer(
     """See `models.engine.Engine.trainer`."""
     chosen = devices.resolve(device)
     budget = devices.budget_bytes(chosen)
-    return JaxTrainer(definition, training, splits, weights, slots, step, chosen, budget_bytes=budget)
+    assert training.batch_size is not None
+    with devices.memory_for(training.batch_size, chosen):
+        return JaxTrainer(definition, training, splits, weights, slots, step, chosen, budget_bytes=budget)
 
 
 def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> JaxPredictor:
