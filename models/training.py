@@ -126,6 +126,7 @@ class TrainingSpec(Strict):
     precision: Precision = Field(
         default="float32", description="'float64' is slow and exact: for comparing the frameworks."
     )
+    freeze: Literal["none"] = Field(default="none", description="Which weights stay as they were.")
     early_stopping: EarlyStopping | None = None
     evaluate_every: int = Field(default=1, ge=1, description="Evaluate on validation every so many epochs.")
     checkpoint_every_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)

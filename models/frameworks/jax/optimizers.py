@@ -1,15 +1,16 @@
-"""torch's optimizers as pure functions over dictionaries of tensors.
+"""torch's optimizers from Optax's parts, every hyperparameter passed explicitly; slots keep torch's names.
 
-Written out rather than taken from Optax: Optax forms Adam's 1 - beta2^t in float32, which leaves about five
-digits of it in the first steps, and its global clipping lacks torch's 1e-6. Slots keep torch's names.
+Two things are our own: Optax forms Adam's 1 - beta2^t by subtraction, which in float32 leaves it about five digits
+in the first steps, and its global clipping lacks torch's 1e-6.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from models.frameworks.jax.network import Tensors
 from models.training import SGD, Adam, AdamW, OptimizerSpec
@@ -17,6 +18,10 @@ from models.training import SGD, Adam, AdamW, OptimizerSpec
 DeviceSlots = dict[str, Tensors]
 Update = Callable[[Tensors, Tensors, DeviceSlots, jax.Array, jax.Array], tuple[Tensors, DeviceSlots]]
 """From parameters, gradients, slots, updates done before and learning rate to new parameters and slots."""
+
+
+FIELDS: Mapping[str, str] = {"momentum_buffer": "trace", "exp_avg": "mu", "exp_avg_sq": "nu"}
+"""torch's slots and where Optax's states keep them."""
 
 
 class Optimizer(NamedTuple):
@@ -28,11 +33,16 @@ def optimizer(spec: OptimizerSpec) -> Optimizer:
     """The optimizer with all its hyperparameters but the learning rate, which comes with every step."""
     match spec:
         case SGD(momentum=0):
-            return Optimizer((), _each(spec, _sgd, ()))
+            return _of(optax.add_decayed_weights(spec.weight_decay))
         case SGD():
-            return Optimizer(("momentum_buffer",), _each(spec, _momentum, ("momentum_buffer",)))
-        case Adam() | AdamW():
-            return Optimizer(("exp_avg", "exp_avg_sq"), _each(spec, _adam, ("exp_avg", "exp_avg_sq")))
+            momentum = optax.trace(spec.momentum, spec.nesterov)
+            return _of(optax.chain(optax.add_decayed_weights(spec.weight_decay), momentum), "momentum_buffer")
+        case Adam():
+            coupled = optax.chain(optax.add_decayed_weights(spec.weight_decay), _scale_by_adam(spec))
+            return _of(coupled, "exp_avg", "exp_avg_sq")
+        case AdamW():
+            decoupled = optax.chain(_scale_by_adam(spec), optax.add_decayed_weights(spec.weight_decay))
+            return _of(decoupled, "exp_avg", "exp_avg_sq")
 
 
 def clip_by_norm(gradients: Tensors, limit: float) -> Tensors:
@@ -42,61 +52,42 @@ def clip_by_norm(gradients: Tensors, limit: float) -> Tensors:
     return {name: gradient * factor for name, gradient in gradients.items()}
 
 
-def _each(spec: Any, rule: Callable[..., tuple[jax.Array, ...]], names: tuple[str, ...]) -> Update:
-    """The rule for one parameter applied to every one of them."""
+def _of(transformation: optax.GradientTransformation, *slots: str) -> Optimizer:
+    """The transformation as a function of torch's slots; what its own state would begin with is never computed."""
 
     def update(
-        parameters: Tensors, gradients: Tensors, slots: DeviceSlots, done: jax.Array, rate: jax.Array
+        parameters: Tensors, gradients: Tensors, given: DeviceSlots, done: jax.Array, rate: jax.Array
     ) -> tuple[Tensors, DeviceSlots]:
-        new = {
-            name: rule(spec, parameter, gradients[name], *(slots[slot][name] for slot in names), done, rate)
-            for name, parameter in parameters.items()
-        }
-        moved = {name: values[0] for name, values in new.items()}
-        return moved, {
-            slot: {name: values[index] for name, values in new.items()}
-            for index, slot in enumerate(names, start=1)
-        }
+        values = {FIELDS[slot]: given[slot] for slot in slots}
+        counted = {"count": done} if "exp_avg" in slots else {}
+        state = optax.tree.set(transformation.init(parameters), **values, **counted)
+        directions, state = transformation.update(gradients, state, parameters)
+        moved = optax.apply_updates(parameters, optax.tree.scale(-rate, directions))
+        return moved, {slot: optax.tree.get(state, FIELDS[slot]) for slot in slots}
 
-    return update
+    return Optimizer(slots, update)
 
 
-def _sgd(
-    spec: SGD, parameter: jax.Array, gradient: jax.Array, done: jax.Array, rate: jax.Array
-) -> tuple[jax.Array, ...]:
-    gradient = gradient + spec.weight_decay * parameter
-    return (parameter - rate * gradient,)
-
-
-def _momentum(
-    spec: SGD, parameter: jax.Array, gradient: jax.Array, buffer: jax.Array, done: jax.Array, rate: jax.Array
-) -> tuple[jax.Array, ...]:
-    """torch's first buffer is the gradient itself, which is what a buffer of zeros gives."""
-    gradient = gradient + spec.weight_decay * parameter
-    buffer = spec.momentum * buffer + gradient
-    direction = gradient + spec.momentum * buffer if spec.nesterov else buffer
-    return parameter - rate * direction, buffer
-
-
-def _adam(
-    spec: Adam | AdamW,
-    parameter: jax.Array,
-    gradient: jax.Array,
-    average: jax.Array,
-    average_square: jax.Array,
-    done: jax.Array,
-    rate: jax.Array,
-) -> tuple[jax.Array, ...]:
+def _scale_by_adam(spec: Adam | AdamW) -> optax.GradientTransformation:
+    """`optax.scale_by_adam` with a bias correction that keeps all its digits."""
     beta1, beta2 = spec.betas
-    if isinstance(spec, AdamW):
-        parameter = parameter * (1 - rate * spec.weight_decay)
-    else:
-        gradient = gradient + spec.weight_decay * parameter
-    average = beta1 * average + (1 - beta1) * gradient
-    average_square = beta2 * average_square + (1 - beta2) * gradient * gradient
-    step = (done + 1).astype(parameter.dtype)
-    root = jnp.sqrt(average_square) / jnp.sqrt(_one_minus_power(beta2, step)) + spec.epsilon
-    return parameter - rate / _one_minus_power(beta1, step) * average / root, average, average_square
+
+    def update(
+        gradients: optax.Updates, state: optax.ScaleByAdamState, parameters: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
+        averages = optax.tree.update_moment(gradients, state.mu, beta1, 1)
+        squares = optax.tree.update_moment(gradients, state.nu, beta2, 2)
+        count = state.count + 1
+
+        def direction(average: jax.Array, square: jax.Array) -> jax.Array:
+            step = count.astype(average.dtype)
+            root = jnp.sqrt(square) / jnp.sqrt(_one_minus_power(beta2, step)) + spec.epsilon
+            return average / _one_minus_power(beta1, step) / root
+
+        directions = jax.tree.map(direction, averages, squares)
+        return directions, optax.ScaleByAdamState(count, averages, squares)
+
+    return optax.GradientTransformation(optax.scale_by_adam(beta1, beta2, spec.epsilon).init, update)
 
 
 def _one_minus_power(beta: float, step: jax.Array) -> jax.Array:
