@@ -117,7 +117,8 @@ class TorchTrainer:
         """One update; the batch's loss and logits_BK before it."""
         logits_BK = self._forward(x)
         loss = self._loss(logits_BK, targets_B)
-        self._optimizer.zero_grad()
+        for parameter in self._parameters:  # what zero_grad does, without its bookkeeping
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if self._clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
