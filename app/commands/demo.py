@@ -28,7 +28,11 @@ def demo(url: str | None, data: Path | None, keep: bool) -> None:
 
     from app import demo as show
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a shell starts what it runs in the background deaf to SIGINT
+        signal.signal(ending, signal.default_int_handler)
 
     shortfalls = show.against(url, console()) if url else show.in_a_folder(data, keep, console())
     if shortfalls:

@@ -194,3 +194,11 @@ def test_building_a_network_draws_nothing():
     network = Network(architectures()["resnet18"](), signature, "float32")
     kept = [variable.get_value() for variable in network.variables.values()]
     assert {type(array) for array in kept} == {jax.ShapeDtypeStruct}
+
+
+def test_batch_norm_of_a_constant_channel_stays_finite():
+    norm = BatchNorm(4, jnp.float32)
+    x = jnp.broadcast_to(jnp.array([5.1, 20.3, 50.7, 200.9], jnp.float32), (64, 8, 8, 4))
+    found = norm(x, training=True)
+    assert np.isfinite(found).all()
+    assert (np.asarray(norm.running_var[...]) >= 0.9 * (1 - 1e-6)).all()

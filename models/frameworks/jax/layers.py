@@ -86,7 +86,8 @@ class BatchNorm(nnx.Module):
         shift = jax.lax.stop_gradient(self.running_mean[...])
         shifted = x - shift
         mean = jnp.mean(shifted, axes)
-        variance = jnp.mean(shifted * shifted, axes) - mean * mean
+        # Of a channel that is constant, rounding can leave a little less than nothing.
+        variance = jnp.maximum(jnp.mean(shifted * shifted, axes) - mean * mean, 0)
         self._track(mean + shift, variance * (samples / (samples - 1)))
         return mean + shift, variance
 

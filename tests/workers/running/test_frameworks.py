@@ -10,7 +10,7 @@ from models.framework import FRAMEWORKS
 from workers import trainer_environment
 
 NETWORK = {"architecture": "cnn", "width": 4, "stages": 2}
-EPOCHS = {"torch": 5, "jax": 40}  # a few seconds each
+EPOCHS = {"torch": 20, "jax": 40}  # a few seconds each
 
 
 def long(framework):

@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(bench):
     job = bench.job(epochs=6, kill_at=100, kill_attempts=1, **SLOW)
     with bench.supervisor() as supervisor:
         supervisor.run(job)
-        newest, before = checkpoints.newest_first(bench.settings.checkpoints_dir, job)
+        newest, before, *_ = checkpoints.newest_first(bench.settings.checkpoints_dir, job)
         flip_a_bit(newest / "state.safetensors")
         time.sleep(bench.settings.backoff_s + 0.05)
         supervisor.run(job)
