@@ -213,12 +213,12 @@ class Bench:
 
 
 def short(folder: Path, **more: object) -> Settings:
-    """Settings under which a lost worker is noticed in a second or two."""
+    """Settings under which a lost worker is noticed in two or three seconds."""
     return Settings(
         **{
             "data_dir": folder,
             "beat_s": 0.25,
-            "lease_s": 1.5,
+            "lease_s": 2.5,
             "reconcile_every_s": 0.2,
             "redispatch_s": 1.0,
             "backoff_s": 0.1,
