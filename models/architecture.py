@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import InvalidInput
+from models.published import Published
 from models.signature import Signature, Task
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -53,6 +54,18 @@ class Spec(BaseModel):
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         """Every tensor of the network's `state_dict`, in its order."""
         raise NotImplementedError
+
+    def head(self) -> tuple[str, ...]:
+        """Prefixes of the canonical names that belong to the last layers: those that are made anew where the classes
+        are others, and that alone learn with `freeze: "backbone"`."""
+        raise NotImplementedError
+
+    def in_head(self, name: str) -> bool:
+        return name.startswith(self.head())
+
+    def published(self) -> tuple[Published, ...]:
+        """Published checkpoints that fit these options, the usual one first."""
+        return ()
 
     def smallest_batch(self, signature: Signature) -> int:
         """The smallest batch that this network can learn from."""

@@ -25,19 +25,20 @@ SplitName = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Definition:
-    """A network, what it takes, and the normalisation of its raw input: (x - mean) * inverse_std."""
+    """A network, what it takes, and the normalisation of its raw input, (x - mean) * inverse_std; None for tokens,
+    which go in as they are."""
 
     spec: Spec
     signature: Signature
-    normalisation: Normalisation
+    normalisation: Normalisation | None
 
 
 @dataclass(frozen=True)
 class Samples:
     """One split in the model's units.
 
-    x: uint8 [N, H, W, C] or float32 [N, F], raw (may be memory-mapped). y: int32 [N] class indices, or
-    float32 [N], the standardised target of a regression.
+    x: uint8 [N, H, W, C], float32 [N, F] or int32 token ids [N, T], raw (may be memory-mapped). y: int32 [N] class
+    indices, or float32 [N], the standardised target of a regression.
     """
 
     x: np.ndarray
@@ -91,7 +92,7 @@ class Predictor(Protocol):
     device: str
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """x: raw samples, uint8 [B, H, W, C] or float32 [B, F]. Returns float32 [B, K]."""
+        """x: raw samples, uint8 [B, H, W, C], float32 [B, F] or int32 token ids [B, T]. Returns float32 [B, K]."""
         ...
 
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.catalog import ModelSpec
 from models.framework import Framework
+from models.preprocessing.options import PreprocessSpec
 from models.training import TrainingSpec
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -27,13 +28,23 @@ class FromJob(BaseModel):
     job: str = Field(min_length=1, max_length=64)
 
 
+class FromPretrained(BaseModel):
+    """Start from a published checkpoint by its name, e.g. 'IMAGENET1K_V1' or 'distilbert-base-cased'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    pretrained: str = Field(min_length=1, max_length=128)
+
+
 class Init(BaseModel):
-    """Where the weights start."""
+    """Where the weights start. 'pretrained' is the architecture's usual published checkpoint; the last layers start
+    afresh where the classes are others."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_by_name=True, serialize_by_alias=True
     )
-    source: Literal["scratch"] | FromModel | FromJob = Field(default="scratch", alias="from")
+    source: Literal["scratch", "pretrained"] | FromPretrained | FromModel | FromJob = Field(
+        default="scratch", alias="from"
+    )
 
 
 class JobSpec(BaseModel):
@@ -45,6 +56,7 @@ class JobSpec(BaseModel):
     model: ModelSpec
     training: TrainingSpec
     init: Init = Init()
+    preprocess: PreprocessSpec = PreprocessSpec()
     name: Name | None = Field(
         default=None, description="Name of the model to register; default <dataset>-<architecture>."
     )

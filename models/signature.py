@@ -42,7 +42,44 @@ class TableInput(BaseModel):
         return f"rows of {self.features} number(s)"
 
 
-Input = Annotated[ImageInput | TableInput, Field(discriminator="kind")]
+class TextInput(BaseModel):
+    """Plain texts, as a dataset holds them: no network takes these before they are tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["text"] = "text"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample: a single text."""
+        return ()
+
+    def __str__(self) -> str:
+        return "texts"
+
+
+class TokenInput(BaseModel):
+    """Texts as a network takes them: token ids, int32 [B, T], filled up with `padding` at the end.
+
+    T is at most `length` and may differ from batch to batch; a sample has at least one token. Positions that hold
+    `padding` are masked: they change no logit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: Literal["tokens"] = "tokens"
+    vocabulary: int = Field(ge=1, description="Ids are 0 to this, exclusive.")
+    length: int = Field(ge=1, description="The most tokens of a sample.")
+    padding: int = Field(ge=0, description="The id that fills short samples up.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the longest raw sample: (T,)."""
+        return (self.length,)
+
+    def __str__(self) -> str:
+        return f"texts of up to {self.length} tokens"
+
+
+Input = Annotated[ImageInput | TableInput | TextInput | TokenInput, Field(discriminator="kind")]
 
 
 class Signature(BaseModel):

@@ -126,7 +126,16 @@ class TrainingSpec(Strict):
     precision: Precision = Field(
         default="float32", description="'float64' is slow and exact: for comparing the frameworks."
     )
-    freeze: Literal["none"] = Field(default="none", description="Which weights stay as they were.")
+    freeze: Literal["none", "backbone"] = Field(
+        default="none",
+        description="'backbone': only the last layers learn, those that depend on the classes; the rest stays as it"
+        " was, BatchNorm's statistics included.",
+    )
+    backbone_learning_rate: LearningRate | None = Field(
+        default=None,
+        description="The learning rate of all but the last layers, e.g. a tenth of `learning_rate` when fine-tuning;"
+        " it follows the same schedule. Default: the same.",
+    )
     early_stopping: EarlyStopping | None = None
     evaluate_every: int = Field(default=1, ge=1, description="Evaluate on validation every so many epochs.")
     checkpoint_every_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -136,6 +145,14 @@ class TrainingSpec(Strict):
     def _has_an_end(self) -> "TrainingSpec":
         if self.epochs is None and self.max_steps is None:
             raise ValueError("give 'epochs' or 'max_steps'")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_do_not_learn(self) -> "TrainingSpec":
+        if self.freeze == "backbone" and self.backbone_learning_rate is not None:
+            raise ValueError(
+                "a frozen backbone has no learning rate: leave out 'backbone_learning_rate' or 'freeze'"
+            )
         return self
 
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from app.schemas.paging import Answer
 from models.data.dataset import Dataset as Samples
 from models.data.dataset import Split
-from models.signature import ImageInput
+from models.signature import ImageInput, TableInput
 from workers.datasets import DatasetRecord
 
 SplitName = Literal["train", "validation", "test"]
@@ -67,6 +67,7 @@ def _row(samples: Samples, x: np.ndarray, y: np.generic) -> PreviewRow:
     if isinstance(about.input, ImageInput):
         found: dict[str, Any] = {"image": base64.b64encode(_png(x)).decode("ascii")}
     else:
+        assert isinstance(about.input, TableInput)
         found = dict(zip(about.input.columns, map(_number, x), strict=True))
     if about.classes is None:
         return PreviewRow(input=found, label=None, value=_number(y))

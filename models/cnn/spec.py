@@ -48,6 +48,9 @@ class CNNSpec(Spec):
         assert isinstance(signature.input, ImageInput)
         return (signature.input.channels, *(self.width << stage for stage in range(self.stages)))
 
+    def head(self) -> tuple[str, ...]:
+        return ("fc.",)
+
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         channels = self.channels(signature)
         for index, (inputs, outputs) in enumerate(pairwise(channels)):

@@ -69,6 +69,7 @@ def _preprocessing(train: Split, description: DatasetDescription) -> Preprocessi
     if isinstance(description.input, ImageInput):
         return image_preprocessing(train.x)
     target = train.y if description.classes is None else None
+    assert isinstance(description.input, TableInput)
     return table_preprocessing(train.x, description.input.columns, target)
 
 

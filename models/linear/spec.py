@@ -20,6 +20,9 @@ class LinearSpec(Spec):
         "tabular-regression",
     )
 
+    def head(self) -> tuple[str, ...]:
+        return ("linear.",)
+
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         yield from linear("linear", prod(signature.input.shape), signature.outputs)
 

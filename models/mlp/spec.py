@@ -33,6 +33,9 @@ class MLPSpec(Spec):
         """Units of every layer from input to output."""
         return (prod(signature.input.shape), *self.hidden, signature.outputs)
 
+    def head(self) -> tuple[str, ...]:
+        return (f"layers.{len(self.hidden)}.",)
+
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         for index, (inputs, outputs) in enumerate(pairwise(self.widths(signature))):
             yield from linear(f"layers.{index}", inputs, outputs)

@@ -49,6 +49,9 @@ class ResNetSpec(Spec):
         reduction = 32 if self.stem == "imagenet" else 8
         return 2 if max(signature.input.height, signature.input.width) <= reduction else 1
 
+    def head(self) -> tuple[str, ...]:
+        return ("fc.",)
+
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         assert isinstance(signature.input, ImageInput)
         yield from convolution("conv1", signature.input.channels, 64, 7 if self.stem == "imagenet" else 3)

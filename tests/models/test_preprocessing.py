@@ -12,8 +12,8 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 from models.errors import InvalidInput
-from models.images import MAX_PIXELS, decode
 from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
+from models.preprocessing.decoding import MAX_PIXELS, decode
 
 
 def image_model(height=4, width=6, channels=1):

@@ -1,8 +1,13 @@
 """What the sender of a file says about it, and what we allow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from models.data.assembly import DEFAULT_TEST_FRACTION
+from models.preprocessing.options import Resize
+
+ColumnKind = Literal["numeric", "categorical", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """`target` names the column to predict (CSV only). `test_fraction` is used when the file has no test rows."""
+    """`target` names the column to predict, and `text` the one that holds the text (files with columns only).
+    `columns` overrules what a column was taken for. `size` (height, width), `resize` and `channels` say how images of
+    different sizes and kinds become equal. `test_fraction` is used when the file has no test rows."""
 
     task: str
     target: str | None = None
+    text: str | None = None
+    columns: Mapping[str, ColumnKind] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    resize: Resize | None = None
+    channels: Literal[1, 3] | None = None
     test_fraction: float = DEFAULT_TEST_FRACTION
     limits: Limits = field(default_factory=Limits)

@@ -30,4 +30,4 @@ def practise(device: jax.Device) -> None:
         device,
         budget_bytes=0,
     )
-    trainer.run(Segment(np.zeros((1, 2), np.int32), np.full(1, 1e-3))).result()
+    trainer.run(Segment(np.zeros((1, 2), np.int32), np.full(1, 1e-3), np.zeros(1, np.int32))).result()

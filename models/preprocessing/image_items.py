@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from models.errors import InvalidInput, suggest
-from models.images import decode, resize
+from models.preprocessing.decoding import decode, resize
 from models.signature import ImageInput
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
