@@ -4,9 +4,9 @@ import { h } from "./dom.js";
 import { milliseconds, number, percent } from "./format.js";
 import { badge, FRAMEWORKS } from "./parts.js";
 
-export function showAnswers(place, answers, { pictures }) {
+export function showAnswers(place, answers, { pictures, texts }) {
   const items = answers[0].predictions.map((_, item) =>
-    h("div", { class: "answer" }, pictures && picture(pictures[item]), answers.map((answer) => engine(answer, item))),
+    h("div", { class: "answer" }, pictures && picture(pictures[item]), texts && quoted(texts[item]), answers.map((answer) => engine(answer, item))),
   );
   place.replaceChildren(...(answers.length > 1 ? [verdict(answers)] : []), ...items);
 }
@@ -20,6 +20,8 @@ export function showWaiting(place, engines) {
 function picture({ name, url }) {
   return h("figure", {}, h("img", { src: url, alt: `The input ${name}` }), h("figcaption", { title: name }, name));
 }
+
+const quoted = (text) => h("blockquote", { class: "quoted" }, text);
 
 function engine(answer, item) {
   const { queue_ms: queue, compute_ms: compute, batch_size: batch } = answer.timing;

@@ -25,9 +25,13 @@ async function refresh() {
 
 function showAbout(model) {
   const newest = model.versions[0];
-  const input = newest.input.kind === "image" ? `${newest.input.width}×${newest.input.height} images` : `rows of ${newest.input.features} numbers`;
   const kinds = newest.classes ? `, ${newest.classes.length} classes` : "";
-  $("about").textContent = `${newest.task.replace("-", " ")} of ${input}${kinds}; the name alone means version ${model.champion}`;
+  $("about").textContent = `${newest.task.replace("-", " ")} of ${inputs(newest.input)}${kinds}; the name alone means version ${model.champion}`;
+}
+
+function inputs({ kind, width, height, features, length }) {
+  if (kind === "image") return `${width}×${height} images`;
+  return kind === "tokens" ? `texts of up to ${length} tokens` : `rows of ${features} numbers`;
 }
 
 function showVersions({ versions, champion }) {
@@ -44,12 +48,18 @@ function row(version, metrics, champion) {
     "tr",
     {},
     h("td", {}, h("b", {}, String(version.version)), " ", version.aliases.map((alias) => [h("span", { class: "alias" }, alias), " "]), implied(version, champion)),
-    h("td", {}, badge(version.framework), h("small", {}, version.architecture, " on ", version.dataset.name, ", ", h("a", { href: jobPath(version.job) }, "its job"))),
+    h("td", {}, ...origin(version)),
     metrics.map((name) => h("td", { class: "right" }, metric(name, version.metrics[name]))),
     h("td", { class: "right" }, h("span", { title: version.parameters.toLocaleString("en") }, compact(version.parameters))),
     h("td", { class: "right" }, time(version.created_at)),
     h("td", { class: "right" }, h("span", { class: "actions ending" }, championButton(version), weights(version))),
   );
+}
+
+/** Where a version comes from: a job, or a file that somebody imported. */
+function origin({ framework, architecture, dataset, job }) {
+  if (job === null) return [h("span", { class: "badge" }, "imported"), h("small", {}, architecture)];
+  return [badge(framework), h("small", {}, architecture, " on ", dataset.name, ", ", h("a", { href: jobPath(job) }, "its job"))];
 }
 
 /** Without the alias, the name means the newest version. */

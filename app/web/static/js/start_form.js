@@ -21,6 +21,8 @@ export function startForm(form, datasets, architectures, start) {
   };
   const chooseArchitecture = () => {
     say($("architecture-about"), architecture()?.description.replace(/\s+/g, " ") ?? "No architecture does this task.");
+    $("size-field").hidden = dataset().input.kind !== "image";
+    if ($("size-field").hidden) $("size").value = "";
     $("options").replaceChildren(...optionFields(architecture()?.schema, "/model"));
     refresh();
   };
@@ -52,7 +54,7 @@ export function startForm(form, datasets, architectures, start) {
 const favourite = (fitting) => fitting.find(({ name }) => name === "cnn") ?? fitting.find(({ name }) => name === "mlp") ?? fitting[0];
 
 function described({ task, splits, input, classes }) {
-  const size = input.kind === "image" ? `${input.width}×${input.height}` : `${input.features} columns`;
+  const size = { image: () => `${input.width}×${input.height}`, table: () => `${input.features} columns`, text: () => "texts" }[input.kind]();
   const kinds = classes ? `, ${classes.length} classes` : "";
   return `${task.replace("-", " ")}, ${size}${kinds}, ${splits.train.toLocaleString("en")} to train on`;
 }
@@ -70,9 +72,24 @@ function bodies(architecture) {
       seed: numeric("seed"),
       optimizer: optimizer(),
       precision: $("precision").value === "float32" ? undefined : $("precision").value,
+      freeze: $("freeze").checked ? "backbone" : undefined,
     }),
+    ...given({ init: init(), preprocess: preprocess() }),
     ...given({ name: $("name").value.trim() || undefined }),
   }));
+}
+
+/** Where the weights start: nothing, a published checkpoint, or a model of ours. */
+function init() {
+  const from = $("init").value.trim();
+  if (from === "" || from === "scratch") return undefined;
+  return { from: from === "pretrained" ? from : { model: from } };
+}
+
+/** The size that images are given first: one number for both sides, or height and width. */
+function preprocess() {
+  const sides = $("size").value.split(/[x×,\s]+/).filter(Boolean).map(Number);
+  return sides.length ? { size: sides.length === 1 ? [sides[0], sides[0]] : sides } : undefined;
 }
 
 function optimizer() {

@@ -1,4 +1,4 @@
-/** The box that tries a model: images or rows in, the answers of one or both engines out. */
+/** The box that tries a model: images, rows or texts in, the answers of one or both engines out. */
 
 import { post } from "./api.js";
 import { showAnswers, showWaiting } from "./answers.js";
@@ -10,7 +10,7 @@ import * as problems from "./problems.js";
 const MOST = 16;
 const PATIENCE_MS = 400;
 let model = null;
-let last = null; // what was tried last: `{inputs, pictures}`
+let last = null; // what was tried last: `{inputs, pictures, texts}`
 
 /** Offer this model's versions. */
 export function offer(found) {
@@ -23,7 +23,7 @@ export function offer(found) {
   if (first) listen();
 }
 
-const optionText = ({ version, framework }, { champion }) => `${version} (${FRAMEWORKS[framework]}${version === champion ? ", in use" : ""})`;
+const optionText = ({ version, framework }, { champion }) => `${version} (${FRAMEWORKS[framework] ?? "imported"}${version === champion ? ", in use" : ""})`;
 const version = () => model.versions.find((known) => String(known.version) === $("version").value) ?? model.versions[0];
 
 /** Show what this version takes. */
@@ -31,6 +31,7 @@ function suit() {
   const { input } = version();
   $("images").hidden = input.kind !== "image";
   $("rows").hidden = input.kind !== "table";
+  $("texts").hidden = input.kind !== "tokens";
   $("draw-box").hidden = input.channels !== 1;
   if (input.kind === "table") {
     say($("columns"), input.columns.join(", "));
@@ -44,6 +45,7 @@ function listen() {
   $("try").addEventListener("submit", (event) => {
     event.preventDefault();
     if (!$("rows").hidden) predict({ inputs: rows() });
+    if (!$("texts").hidden) predict({ inputs: texts(), texts: texts() });
   });
   $("files").addEventListener("change", () => {
     images([...$("files").files]);
@@ -69,9 +71,11 @@ function takeDrops(place) {
 
 /** Lines of numbers, between commas, semicolons, tabs or spaces. What is no number the server will explain. */
 function rows() {
-  const lines = $("row").value.split("\n").filter((line) => line.trim());
-  return lines.map((line) => line.trim().split(/[\s,;]+/).filter(Boolean).map((part) => (Number.isFinite(Number(part)) ? Number(part) : part)));
+  return lines($("row")).map((line) => line.split(/[\s,;]+/).filter(Boolean).map((part) => (Number.isFinite(Number(part)) ? Number(part) : part)));
 }
+
+const texts = () => lines($("text"));
+const lines = (box) => box.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
 async function images(files) {
   if (!files.length) return;
