@@ -97,17 +97,50 @@ def normal(deviation: float) -> Draw:
     return lambda generator, shape: generator.normal(0.0, deviation, shape)
 
 
-def linear(name: str, inputs: int, outputs: int) -> Iterator[Tensor]:
-    """A fully connected layer as torch starts it: U(-1/sqrt(inputs), 1/sqrt(inputs))."""
-    draw = uniform(1 / sqrt(inputs))
-    yield Tensor(f"{name}.weight", (outputs, inputs), draw)
-    yield Tensor(f"{name}.bias", (outputs,), draw)
+def truncated_normal(deviation: float, bound: float = 2.0) -> Draw:
+    """A normal distribution without what lies beyond `bound`, in absolute terms: `torch.nn.init.trunc_normal_`."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        values = generator.normal(0.0, deviation, shape)
+        while (beyond := np.abs(values) > bound).any():
+            values[beyond] = generator.normal(0.0, deviation, np.count_nonzero(beyond))
+        return values
+
+    return draw
 
 
-def convolution(name: str, inputs: int, outputs: int, kernel: int) -> Iterator[Tensor]:
-    """A convolution without bias, started as in He et al. 2015 (arXiv 1502.01852), fan-out, gain for ReLU."""
-    draw = normal(sqrt(2 / (outputs * kernel * kernel)))
-    yield Tensor(f"{name}.weight", (outputs, inputs, kernel, kernel), draw)
+def xavier(inputs: int, outputs: int) -> Draw:
+    """Glorot & Bengio 2010, uniform: `torch.nn.init.xavier_uniform_` of a weight [outputs, inputs]."""
+    return uniform(sqrt(6 / (inputs + outputs)))
+
+
+def linear(
+    name: str, inputs: int, outputs: int, weight: Draw | None = None, bias: Draw | None = None
+) -> Iterator[Tensor]:
+    """A fully connected layer; where nothing is said, as torch starts it: U(-1/sqrt(inputs), 1/sqrt(inputs))."""
+    usual = uniform(1 / sqrt(inputs))
+    yield Tensor(f"{name}.weight", (outputs, inputs), weight or usual)
+    yield Tensor(f"{name}.bias", (outputs,), bias or usual)
+
+
+def convolution(
+    name: str,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    groups: int = 1,
+    weight: Draw | None = None,
+    bias: Draw | None = None,
+) -> Iterator[Tensor]:
+    """A convolution, with a bias if it is said how that starts.
+
+    Where nothing is said, the weight starts as in He et al. 2015 (arXiv 1502.01852), fan-out, gain for ReLU.
+    """
+    usual = normal(sqrt(2 / (outputs * kernel * kernel)))
+    yield Tensor(f"{name}.weight", (outputs, inputs // groups, kernel, kernel), weight or usual)
+    if bias is not None:
+        yield Tensor(f"{name}.bias", (outputs,), bias)
 
 
 def batch_norm(name: str, channels: int) -> Iterator[Tensor]:
@@ -116,3 +149,22 @@ def batch_norm(name: str, channels: int) -> Iterator[Tensor]:
     yield Tensor(f"{name}.running_mean", (channels,), constant(0), "statistic")
     yield Tensor(f"{name}.running_var", (channels,), constant(1), "statistic")
     yield Tensor(f"{name}.num_batches_tracked", (), constant(0), "statistic", np.int64)
+
+
+def layer_norm(name: str, size: int) -> Iterator[Tensor]:
+    yield Tensor(f"{name}.weight", (size,), constant(1))
+    yield Tensor(f"{name}.bias", (size,), constant(0))
+
+
+def embedding(
+    name: str, count: int, size: int, deviation: float = 1.0, padding: int | None = None
+) -> Iterator[Tensor]:
+    """A vector for each of `count` ids, N(0, deviation); that of the id `padding` starts as zeros."""
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        values = generator.normal(0.0, deviation, shape)
+        if padding is not None:
+            values[padding] = 0
+        return values
+
+    yield Tensor(f"{name}.weight", (count, size), draw)
