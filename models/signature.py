@@ -1,8 +1,10 @@
 """What goes into a model and what comes out: the part of a dataset that an architecture must fit."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.columns import Column, width
 
 Task = Literal["image-classification", "text-classification", "tabular-classification", "tabular-regression"]
 
@@ -26,12 +28,23 @@ class ImageInput(BaseModel):
 
 
 class TableInput(BaseModel):
-    """Rows of numbers, float32 [B, F], in the units of the dataset."""
+    """Rows of numbers, float32 [B, F], in the units of the dataset. `columns` are named as a client names them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["table"] = "table"
-    features: int = Field(ge=1)
-    columns: tuple[str, ...]
+    features: int = Field(ge=1, description="Numbers that the network takes; a category is one each.")
+    columns: tuple[str, ...] = Field(description="Names of the values of a row, in their order.")
+    fields: tuple[Column, ...] | None = Field(
+        default=None, description="What each column holds; null: all hold numbers, and none may be missing."
+    )
+
+    @model_validator(mode="after")
+    def _fields_describe_the_columns(self) -> Self:
+        if self.fields is None:
+            return self
+        if tuple(field.name for field in self.fields) != self.columns or width(self.fields) != self.features:
+            raise ValueError("fields must describe the columns in their order, and give the features")
+        return self
 
     @property
     def shape(self) -> tuple[int, ...]:

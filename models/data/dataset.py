@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors.numpy import save_file
 
 from models.data import mapped
+from models.data.report import Report
 from models.errors import CorruptArtifact
 from models.preprocessing import Preprocessing
 from models.signature import Input, Signature, Task
@@ -30,7 +31,7 @@ class DatasetDescription(BaseModel):
     """All that is known of a dataset without its samples.
 
     `classes` are the names in the order of their indices, None for regression. `target` is the name of the column
-    to predict, where the source has names.
+    to predict, where the source has names. `report` is None for a built-in set that nobody has read yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,12 +40,21 @@ class DatasetDescription(BaseModel):
     classes: tuple[str, ...] | None
     splits: Splits
     target: str | None = None
+    report: Report | None = None
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:
         if (self.classes is None) != (self.task == "tabular-regression"):
             raise ValueError("classes are for classification, and needed there")
         return self
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one stored sample. A table keeps the client's columns, and is turned into features by the job:
+        a category is stored as one number, and not as one for each category."""
+        if self.input.kind == "table" and self.input.fields is not None:
+            return (len(self.input.fields),)
+        return self.input.shape
 
     @property
     def signature(self) -> Signature:
@@ -119,7 +129,7 @@ def _check(split: Split, size: int, description: DatasetDescription) -> None:
     """Shapes, dtypes and labels are those that the description promises."""
     x_dtype = "uint8" if description.input.kind == "image" else "float32"
     y_dtype = "float32" if description.classes is None else "int64"
-    if (split.x.dtype.name, split.x.shape) != (x_dtype, (size, *description.input.shape)):
+    if (split.x.dtype.name, split.x.shape) != (x_dtype, (size, *description.sample_shape)):
         raise CorruptArtifact("The dataset's samples do not fit its description.")
     if (split.y.dtype.name, split.y.shape) != (y_dtype, (size,)):
         raise CorruptArtifact("The dataset's labels do not fit its description.")
