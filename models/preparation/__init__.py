@@ -8,7 +8,9 @@ from pathlib import Path
 
 from models.data.dataset import Dataset
 from models.job import JobSpec
+from models.preparation.text import prepared_texts
 from models.preprocessing import Preprocessing
+from models.signature import TextInput
 
 __all__ = ["prepared"]
 
@@ -22,4 +24,8 @@ def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder
     Raises:
         InvalidInput: the job's options do not fit the dataset.
     """
-    return dataset
+    match dataset.description.input:
+        case TextInput():
+            return prepared_texts(dataset, job, known, folder)
+        case _:
+            return dataset

@@ -11,7 +11,17 @@ from pydantic import Field
 from models.preprocessing.image import ImagePreprocessing
 from models.preprocessing.normalisation import SMALLEST_STD, Normalisation
 from models.preprocessing.table import TablePreprocessing
+from models.preprocessing.text import TextPreprocessing
 
-__all__ = ["SMALLEST_STD", "ImagePreprocessing", "Normalisation", "Preprocessing", "TablePreprocessing"]
+__all__ = [
+    "SMALLEST_STD",
+    "ImagePreprocessing",
+    "Normalisation",
+    "Preprocessing",
+    "TablePreprocessing",
+    "TextPreprocessing",
+]
 
-Preprocessing = Annotated[ImagePreprocessing | TablePreprocessing, Field(discriminator="kind")]
+Preprocessing = Annotated[
+    ImagePreprocessing | TablePreprocessing | TextPreprocessing, Field(discriminator="kind")
+]
