@@ -89,6 +89,18 @@ class CorruptArtifact(TandemError):
     code = "corrupt_artifact"
 
 
+class NotInstalled(TandemError):
+    """An optional package that this needs is not there."""
+
+    code = "not_installed"
+
+
+class ExportFailed(TandemError):
+    """A model could not be written in another format so that it computes the same."""
+
+    code = "export_failed"
+
+
 class TrainingError(TandemError):
     """Ends a training job as failed; trying again with the same spec would end the same."""
 
@@ -110,7 +122,12 @@ class OutOfMemory(TrainingError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """A sentence that helps with an unknown name: the nearest known one, else all of them."""
     names = sorted(known)
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    if (near := nearest(name.lower(), names)) is not None:
+        return f"Did you mean {near!r}?"
     return f"Known: {', '.join(names)}." if names else "There are none yet."
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is spelled most like this one, if any is."""
+    near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return near[0] if near else None

@@ -1,22 +1,25 @@
 """Training state on disk, in canonical names: written by one framework, resumed in either.
 
 A checkpoint is a folder: `state.safetensors` (tensors `weights/<name>`, `slots/<slot>/<name>`, `best/<name>`)
-and `manifest.json`, written last, with the position, the running sums and the hash of the tensors.
+and `manifest.json`, written last, with the position, the running sums, the hash of the tensors and the model's card:
+whoever goes on from here uses the very same network, normalisation and tokenizer.
 """
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from pydantic import ValidationError
 
+from models import tensor_files
 from models.errors import CorruptArtifact
-from models.weights import Weights, in_c_order
+from models.weights import ModelCard, Weights
 
 Slots = dict[str, dict[str, np.ndarray]]
 FORMAT = "tandem-checkpoint-1"
@@ -51,6 +54,8 @@ class TrainingState:
     best_step: int | None = None
     evaluations_without_gain: int = 0
     best_weights: Weights = field(default_factory=dict)
+    card: ModelCard | None = None
+    """Of the model being trained; None in checkpoints of Tandem 0.1."""
 
 
 def save_state(state: TrainingState, folder: Path) -> None:
@@ -63,7 +68,8 @@ def save_state(state: TrainingState, folder: Path) -> None:
         for name, array in arrays.items()
     }
     tensors |= {f"best/{name}": array for name, array in state.best_weights.items()}
-    _write(folder / "state.safetensors", save(in_c_order(tensors)))
+    with _replacing(folder / "state.safetensors") as path:
+        tensor_files.write(tensors, path, {})
     manifest = {
         "format": FORMAT,
         "sha256": _sha256(folder / "state.safetensors"),
@@ -74,8 +80,10 @@ def save_state(state: TrainingState, folder: Path) -> None:
         "best_value": state.best_value,
         "best_step": state.best_step,
         "evaluations_without_gain": state.evaluations_without_gain,
+        "card": None if state.card is None else state.card.model_dump(mode="json"),
     }
-    _write(folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+    with _replacing(folder / "manifest.json") as path:
+        path.write_text(json.dumps(manifest, indent=2))
 
 
 def load_state(folder: Path) -> TrainingState:
@@ -85,8 +93,8 @@ def load_state(folder: Path) -> TrainingState:
     try:
         if _sha256(path) != manifest["sha256"]:
             raise CorruptArtifact(f"The checkpoint at step {manifest['step']} does not match its hash.")
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        _, tensors = tensor_files.read(path)
+    except (OSError, ValueError) as error:
         raise CorruptArtifact(f"The checkpoint at step {manifest['step']} cannot be read: {error}") from error
     return TrainingState(
         weights=_part(tensors, "weights/"),
@@ -99,7 +107,15 @@ def load_state(folder: Path) -> TrainingState:
         best_value=manifest["best_value"],
         best_step=manifest["best_step"],
         evaluations_without_gain=manifest["evaluations_without_gain"],
+        card=_card(folder, manifest.get("card")),
     )
+
+
+def _card(folder: Path, stored: object) -> ModelCard | None:
+    try:
+        return None if stored is None else ModelCard.model_validate_json(json.dumps(stored))
+    except ValidationError as error:
+        raise CorruptArtifact(f"The checkpoint {folder.name} describes its model wrongly.") from error
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -124,15 +140,18 @@ def _slots(tensors: dict[str, np.ndarray]) -> Slots:
     return slots
 
 
-def _write(path: Path, content: bytes) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
     """Temporary file, fsync, rename, fsync of the folder: after a crash there is the old file or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    yield temporary
+    _sync(temporary)
     temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
