@@ -60,9 +60,21 @@ class CategoricalColumn(_Column):
         return len(self.categories) + self.flags
 
 
+_EXACT = 2**53  # below it, every whole number is a float of its own
 Column = Annotated[NumericColumn | BooleanColumn | CategoricalColumn, Field(discriminator="kind")]
 
 
 def width(fields: tuple[Column, ...]) -> int:
     """How many features these columns become together."""
     return sum(field.width for field in fields)
+
+
+def category_name(value: str | int | float | bool) -> str:
+    """A value as the name of a category: 1, 1.0 and "1" are the same, and so are true and "true"."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        return str(int(value))
+    return str(value)

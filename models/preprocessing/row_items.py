@@ -7,7 +7,7 @@ import numpy as np
 
 from models.errors import InvalidInput, suggest
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def row_batch(items: Sequence[object], columns: Sequence[str]) -> np.ndarray:
@@ -19,7 +19,7 @@ def row_batch(items: Sequence[object], columns: Sequence[str]) -> np.ndarray:
     if not items:
         raise InvalidInput("Send at least one input.", pointer="/inputs")
     known = frozenset(columns)
-    rows = [_cells(item, index, columns, known) for index, item in enumerate(items)]
+    rows = [cells_of(item, index, columns, known) for index, item in enumerate(items)]
     x = _numbers(rows)
     if x is None:
         raise _first_fault(items, rows, columns)
@@ -34,17 +34,24 @@ def _numbers(rows: list[list[object]]) -> np.ndarray | None:
         x = np.array(rows, dtype=np.float64)
     except OverflowError:  # a whole number beyond float64
         return None
-    return x.astype(np.float32) if (np.abs(x) <= _LARGEST).all() else None  # NaN is not <= anything
+    return x.astype(np.float32) if (np.abs(x) <= LARGEST).all() else None  # NaN is not <= anything
 
 
-def _cells(item: object, index: int, columns: Sequence[str], known: frozenset[str]) -> list[object]:
-    """The values of one row in the order of the columns."""
+def cells_of(
+    item: object,
+    index: int,
+    columns: Sequence[str],
+    known: frozenset[str],
+    optional: frozenset[str] = frozenset(),
+) -> list[object]:
+    """The values of one row in the order of the columns, which are `known`; None for an `optional` one that an object
+    leaves out."""
     if isinstance(item, np.ndarray):
         item = item.tolist()
     if isinstance(item, dict):
-        if item.keys() != known:
-            raise _wrong_columns(item, index, columns)
-        return [item[column] for column in columns]
+        if item.keys() != known and not known - optional <= item.keys() <= known:
+            raise _wrong_columns(item, index, columns, optional)
+        return [item.get(column) for column in columns]
     if not isinstance(item, list):
         raise InvalidInput(
             "This model takes rows. Send each input as a list of numbers or an object by column name.",
@@ -58,9 +65,16 @@ def _cells(item: object, index: int, columns: Sequence[str], known: frozenset[st
     return item
 
 
-def _wrong_columns(item: dict[str, object], index: int, columns: Sequence[str]) -> InvalidInput:
+def pointer_of(item: object, index: int, place: int, columns: Sequence[str]) -> str:
+    """Where one value of an item is: by the column's name in an object, by its place in a list."""
+    return f"/inputs/{index}/{_escaped(columns[place]) if isinstance(item, dict) else place}"
+
+
+def _wrong_columns(
+    item: dict[str, object], index: int, columns: Sequence[str], optional: frozenset[str]
+) -> InvalidInput:
     unknown = next((str(name)[:100] for name in item if name not in columns), None)
-    missing = [column for column in columns if column not in item]
+    missing = [column for column in columns if column not in item and column not in optional]
     if unknown is not None:
         hint = suggest(unknown, missing or columns)
         if len(hint) > 300:  # no near name, and a table too wide to list
@@ -78,8 +92,8 @@ def _first_fault(items: Sequence[object], rows: list[list[object]], columns: Seq
         for place, value in enumerate(row)
         if (fault := _fault(value))
     )
-    key = _escaped(columns[place]) if isinstance(items[index], dict) else str(place)
-    return InvalidInput(f"Column {columns[place]!r} {fault}.", pointer=f"/inputs/{index}/{key}")
+    pointer = pointer_of(items[index], index, place, columns)
+    return InvalidInput(f"Column {columns[place]!r} {fault}.", pointer=pointer)
 
 
 def _fault(value: object) -> str | None:
@@ -90,7 +104,7 @@ def _fault(value: object) -> str | None:
         return "is not a number"
     if value != value:
         return "is NaN; every column needs a finite number"
-    if abs(value) > _LARGEST:  # type: ignore[arg-type]  # int or float here
+    if abs(value) > LARGEST:  # type: ignore[arg-type]  # int or float here
         return "is too large for a 32-bit floating-point number"
     return None
 
