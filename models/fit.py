@@ -16,12 +16,13 @@ import numpy as np
 from models.data.dataset import Dataset, Split
 from models.engine import Definition, Device, Engine, Pending, Samples, SplitName, Trainer
 from models.errors import Diverged
+from models.lengths import lengths
 from models.metrics import Metrics, evaluate
 from models.plan import Plan, crop_padding
 from models.preprocessing import TablePreprocessing
 from models.reports import Fitted, MetricPoint, Observer, Phase, Progress, Started, Stopped, StopReason
 from models.schedules import learning_rates
-from models.signature import ImageInput
+from models.signature import ImageInput, Input, TokenInput
 from models.speed import Speed
 from models.state import Sums, TrainingState
 from models.training import TrainingSpec
@@ -102,7 +103,8 @@ class _Run:
         self.batch_size = training.batch_size
         self.per_epoch = steps_per_epoch(training, rows)
         self.total = total_steps(training, rows)
-        self.plan = _plan(training, self.signature.input, rows, self.total, self.per_epoch)
+        x = self.splits["train"].x
+        self.plan = _plan(training, self.signature.input, x, self.total, self.per_epoch)
         self.state = state
         self.trainer: Trainer = engine.trainer(
             definition,
@@ -167,7 +169,7 @@ class _Run:
 
     def _absorb(self, count: int, pending: Pending, *, first: bool = False) -> None:
         results = pending.result()
-        self.speed.done(count)
+        self.speed.done(count, self.trainer.compile_s)
         start = self.state.step
         _check_finite(results[:, 0], start)
         for offset in range(count):
@@ -316,13 +318,13 @@ def _target(dataset: Dataset) -> tuple[float, float]:
     return preprocessing.target_mean or 0.0, preprocessing.target_std
 
 
-def _plan(training: TrainingSpec, taken: object, rows: int, total: int, per_epoch: int) -> Plan:
+def _plan(training: TrainingSpec, taken: Input, x: np.ndarray, total: int, per_epoch: int) -> Plan:
     assert training.batch_size is not None
     assert training.optimizer is not None
     assert training.schedule is not None
     return Plan(
         seed=training.seed,
-        rows=rows,
+        rows=len(x),
         batch_size=training.batch_size,
         learning_rates=learning_rates(
             training.schedule,
@@ -332,4 +334,6 @@ def _plan(training: TrainingSpec, taken: object, rows: int, total: int, per_epoc
         ),
         augment=training.augment,
         crop_range=2 * crop_padding(taken.height) + 1 if isinstance(taken, ImageInput) else 0,
+        lengths=lengths(x, taken.padding) if isinstance(taken, TokenInput) else None,
+        longest=taken.length if isinstance(taken, TokenInput) else 0,
     )

@@ -33,13 +33,13 @@ def scrambled(h: np.ndarray) -> np.ndarray:
     h = h ^ (h >> SHIFT)
     h = h * np.int32(FIRST)
     h = h ^ (h >> SHIFT)
-    return h * np.int32(SECOND)
+    return np.asarray(h * np.int32(SECOND))
 
 
 def mixed(key: np.ndarray) -> np.ndarray:
     """A key whose neighbours are far from its own neighbours' keys."""
     h = scrambled(key)
-    return h ^ (h >> SHIFT)
+    return np.asarray(h ^ (h >> SHIFT))
 
 
 def step_keys(seed: int, start: int, stop: int) -> np.ndarray:

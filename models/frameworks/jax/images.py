@@ -5,6 +5,7 @@ Shape suffixes: B batch, H height, W width, C channels.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.plan import crop_padding
 
@@ -26,6 +27,10 @@ def _cropped(x_BHWC: jax.Array, offsets_B2: jax.Array) -> jax.Array:
     return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, size))(padded, corners_B3)
 
 
-def normalised(x: jax.Array, mean: jax.Array, inverse_std: jax.Array) -> jax.Array:
-    """(x - mean) * inverse_std in the dtype of `mean`."""
+def normalised(
+    x: jax.Array, mean: jax.Array | np.ndarray | None, inverse_std: jax.Array | np.ndarray | None
+) -> jax.Array:
+    """(x - mean) * inverse_std in the dtype of `mean`; tokens, which have neither, go in as they are."""
+    if mean is None or inverse_std is None:
+        return x
     return (x.astype(mean.dtype) - mean) * inverse_std

@@ -9,6 +9,21 @@ import numpy as np
 from models.engine import Definition, Samples
 from models.frameworks.jax.layers import DType
 from models.frameworks.jax.stepping import Batch, Rows
+from models.preprocessing import Normalisation
+
+Constants = tuple[jax.Array, jax.Array] | tuple[None, None]
+"""The mean and the inverse standard deviation of raw samples; None for tokens."""
+
+
+def constants(normalisation: Normalisation | None, master: DType, device: jax.Device) -> Constants:
+    """The normalisation on the device."""
+    if normalisation is None:
+        return None, None
+    mean, inverse_std = (
+        jax.device_put(np.asarray(array, master), device)
+        for array in (normalisation.mean, normalisation.inverse_std)
+    )
+    return mean, inverse_std
 
 
 class TrainingRows:
@@ -29,10 +44,7 @@ class TrainingRows:
         self._x, self._y = train.x, train.y
         if definition.signature.is_regression:
             self._y = np.asarray(train.y, master)
-        normalisation = definition.normalisation
-        self.normalisation: tuple[jax.Array, jax.Array] = jax.device_put(
-            (np.asarray(normalisation.mean, master), np.asarray(normalisation.inverse_std, master)), device
-        )
+        self.normalisation = constants(definition.normalisation, master, device)
         self._resident: Rows | None = None
         if train.x.nbytes <= budget_bytes:
             self._resident = Rows(*jax.device_put((self._x, self._y), device), *self.normalisation)
@@ -45,3 +57,8 @@ class TrainingRows:
         places_SB = np.arange(indices_SB.size, dtype=np.int32).reshape(indices_SB.shape)
         used = indices_SB.ravel()
         return Rows(self._x[used], self._y[used], *self.normalisation), batch._replace(indices=places_SB)
+
+
+def filled(x: np.ndarray, rows: int) -> np.ndarray:
+    """The samples, the last of them repeated up to so many rows: a sample of zeros could be a text of no tokens."""
+    return np.concatenate((x, np.repeat(x[-1:], rows - len(x), axis=0))) if len(x) < rows else x

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from models.architecture import Spec
@@ -17,7 +18,9 @@ from models.frameworks.jax.compilation import Compiler
 from models.frameworks.jax.devices import describe, scope
 from models.frameworks.jax.images import normalised
 from models.frameworks.jax.network import Network, Tensors
-from models.signature import Signature
+from models.frameworks.jax.samples import constants, filled
+from models.lengths import widened
+from models.signature import Signature, TokenInput
 from models.weights import Weights
 
 LARGEST_BUCKET = 64
@@ -32,22 +35,24 @@ class Forward:
         with scope(device, "float32"):
             self.network = Network(spec, signature, "float32")
         self._compiler = Compiler(device, convolves=self.network.convolves)
-        self._compiled: dict[int, Callable[..., jax.Array]] = {}
+        self._compiled: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
         self._lock = Lock()
 
-    def __call__(self, tensors: Tensors, x: np.ndarray, mean: jax.Array, inverse_std: jax.Array) -> jax.Array:
-        """Logits [B, K] of raw samples, perhaps still on their way; B is a bucket."""
+    def __call__(
+        self, tensors: Tensors, x: np.ndarray, mean: jax.Array | None, inverse_std: jax.Array | None
+    ) -> jax.Array:
+        """Logits [B, K] of raw samples, perhaps still on their way; B is a bucket, and so is the width of texts."""
         arguments = (tensors, x, mean, inverse_std)
-        compiled = self._compiled.get(len(x)) or self._compile(arguments)
+        compiled = self._compiled.get(x.shape) or self._compile(arguments)
         return compiled(*arguments)
 
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., jax.Array]:
-        """The pass for this bucket; threads that need the same one wait for the first."""
-        bucket = len(arguments[1])
+        """The pass for samples of this shape; threads that need the same one wait for the first."""
+        shape = arguments[1].shape
         with self._lock, scope(self._device, "float32"):
-            if bucket not in self._compiled:
-                self._compiled[bucket] = self._compiler.compile(self._logits, *arguments)
-            return self._compiled[bucket]
+            if shape not in self._compiled:
+                self._compiled[shape] = self._compiler.compile(self._logits, *arguments)
+            return self._compiled[shape]
 
     def _logits(self, tensors: Tensors, x: Any, mean: Any, inverse_std: Any) -> jax.Array:
         return self.network.apply(tensors, normalised(x, mean, inverse_std), training=False)[0]
@@ -63,21 +68,22 @@ class JaxPredictor:
 
     def __init__(self, definition: Definition, weights: Weights, device: jax.Device) -> None:
         self.device = describe(device)
-        normalisation = definition.normalisation
+        self._input = definition.signature.input
         self._forward = _forward(definition.spec, definition.signature, device)
         with scope(device, "float32"):
             self._tensors = self._forward.network.to_device(weights, device)
-            self._normalisation = jax.device_put((normalisation.mean, normalisation.inverse_std), device)
+            self._normalisation = constants(definition.normalisation, jnp.float32, device)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """See `models.engine.Predictor.logits`."""
+        if isinstance(self._input, TokenInput):
+            x = widened(x, self._input)
         pieces = [x[start : start + LARGEST_BUCKET] for start in range(0, len(x), LARGEST_BUCKET)]
-        logits = [self._forward(self._tensors, _filled(piece), *self._normalisation) for piece in pieces]
+        logits = [self._forward(self._tensors, _bucket(piece), *self._normalisation) for piece in pieces]
         read = [np.asarray(some)[: len(piece)] for some, piece in zip(logits, pieces, strict=True)]
         return np.concatenate(read)
 
 
-def _filled(x: np.ndarray) -> np.ndarray:
-    """x with rows of zeros up to the next bucket."""
-    missing = (1 << (len(x) - 1).bit_length()) - len(x)
-    return np.concatenate((x, np.zeros((missing, *x.shape[1:]), x.dtype))) if missing else x
+def _bucket(x: np.ndarray) -> np.ndarray:
+    """The samples, filled up to the next bucket."""
+    return filled(x, 1 << (len(x) - 1).bit_length())

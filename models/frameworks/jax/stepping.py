@@ -26,7 +26,7 @@ class Carry(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows of the training split on the device, raw, and their normalisation in the master dtype."""
+    """Rows of the training split on the device, raw, and their normalisation in the master dtype (tokens: None)."""
 
     x: Any
     y: Any
@@ -39,6 +39,7 @@ class Batch(NamedTuple):
 
     indices: Any
     rate: Any
+    noise: Any
     flips: Any
     offsets: Any
 
@@ -53,9 +54,12 @@ class Step:
         self.objective = objective(definition.signature, training.label_smoothing)
         self.clip_norm = training.gradient_clip_norm
 
-    def one(self, carry: Carry, rows: Rows, batch: Batch) -> tuple[Carry, jax.Array]:
-        """The carry after the step, and [loss, score] of its batch before it."""
-        x = augmented(rows.x[batch.indices], batch.flips, batch.offsets)
+    def one(
+        self, carry: Carry, rows: Rows, batch: Batch, width: int | None = None
+    ) -> tuple[Carry, jax.Array]:
+        """The carry after the step, and [loss, score] of its batch before it. Texts are cut to `width` tokens."""
+        raw = rows.x[batch.indices] if width is None else rows.x[batch.indices, :width]
+        x = augmented(raw, batch.flips, batch.offsets)
         x, y = normalised(x, rows.mean, rows.inverse_std), rows.y[batch.indices]
 
         def loss_of(parameters: Tensors) -> tuple[jax.Array, tuple[jax.Array, Tensors]]:
@@ -71,9 +75,11 @@ class Step:
         )
         return Carry(parameters, statistics, slots, carry.updates + 1), jnp.stack((loss, score))
 
-    def single(self, carry: Carry, rows: Rows, batch: Batch, steps: Any) -> tuple[Carry, jax.Array]:
+    def single(
+        self, carry: Carry, rows: Rows, batch: Batch, steps: Any, width: int | None = None
+    ) -> tuple[Carry, jax.Array]:
         """A piece of exactly one step."""
-        carry, result = self.one(carry, rows, jax.tree.map(lambda array_S: array_S[0], batch))
+        carry, result = self.one(carry, rows, jax.tree.map(lambda array_S: array_S[0], batch), width)
         return carry, result[None]
 
     def several(self, carry: Carry, rows: Rows, batch: Batch, steps: Any) -> tuple[Carry, jax.Array]:

@@ -5,6 +5,7 @@ Shape suffixes: S steps, B batch, K outputs.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,9 +16,11 @@ from models.frameworks.jax.compilation import Compiler
 from models.frameworks.jax.devices import describe, memory_for, scope
 from models.frameworks.jax.images import normalised
 from models.frameworks.jax.network import Network, Tensors
-from models.frameworks.jax.samples import TrainingRows
+from models.frameworks.jax.samples import TrainingRows, filled
 from models.frameworks.jax.stepping import Batch, Carry, Step
+from models.lengths import batches
 from models.plan import Segment
+from models.signature import TokenInput
 from models.state import Slots
 from models.training import TrainingSpec
 from models.weights import Weights
@@ -69,17 +72,16 @@ class JaxTrainer:
         self._device, self._precision = device, training.precision
         self._batch_size = training.batch_size
         self._splits = splits
+        self._input = definition.signature.input
         with scope(device, training.precision):
             self._network = Network(definition.spec, definition.signature, training.precision)
             self._step = Step(self._network, definition, training)
             self._carry = self._start(weights, slots, step)
             self._rows = TrainingRows(splits["train"], definition, self._network.master, device, budget_bytes)
         self._compiler = Compiler(device, convolves=self._network.convolves)
-        # Inside a compiled loop a CPU takes 30 times as long for a convolution.
-        looped = device.platform != "cpu" or not self._network.convolves
-        self.stride = STRIDE if looped else 1
-        self._train: Callable[..., tuple[Carry, jax.Array]] | None = None
-        self._evaluate: dict[int, Callable[..., jax.Array]] = {}
+        self.stride = self._stride(device)
+        self._train: dict[int | None, Callable[..., tuple[Carry, jax.Array]]] = {}
+        self._evaluate: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
 
     @property
     def compile_s(self) -> float:
@@ -97,8 +99,7 @@ class JaxTrainer:
         x = self._splits[split].x
         size = min(batch_size, len(x))
         waiting: tuple[jax.Array, int] | None = None
-        for start in range(0, len(x), size):
-            batch = x[start : start + size]
+        for batch in batches(x, size, self._input):
             ahead = self._logits(batch, size), len(batch)
             if waiting is not None:
                 yield self._read(*waiting)
@@ -122,16 +123,26 @@ class JaxTrainer:
     def _piece(self, segment: Segment) -> Piece:
         """Hand up to `stride` steps to the device."""
         rates = segment.learning_rates.astype(self._network.master)
-        batch = Batch(segment.indices, rates, segment.flips, segment.offsets)
+        batch = Batch(segment.indices, rates, segment.noise, segment.flips, segment.offsets)
         if segment.steps < self.stride:
             batch = jax.tree.map(self._filled, batch)
         rows, batch = self._rows.gather(batch)
         arguments = (self._carry, rows, batch, np.int32(segment.steps))
-        if self._train is None:
-            piece = self._step.several if self.stride > 1 else self._step.single
-            self._train = self._compiler.compile(piece, *arguments, donate=True)
-        self._carry, results = self._train(*arguments)
+        width = None if segment.widths is None else int(segment.widths[0])
+        if width not in self._train:
+            self._train[width] = self._compiler.compile(self._compilable(width), *arguments, donate=True)
+        self._carry, results = self._train[width](*arguments)
         return Piece(results, segment.steps)
+
+    def _compilable(self, width: int | None) -> Callable[..., tuple[Carry, jax.Array]]:
+        return self._step.several if self.stride > 1 else partial(self._step.single, width=width)
+
+    def _stride(self, device: jax.Device) -> int:
+        """One step where each may have another width; and where a loop costs more than it saves: inside of one a CPU
+        takes 30 times as long for a convolution."""
+        if isinstance(self._input, TokenInput) or (device.platform == "cpu" and self._network.convolves):
+            return 1
+        return STRIDE
 
     def _filled(self, array_S: np.ndarray) -> np.ndarray:
         """A short piece in the shape of a full one; what is added is never looked at."""
@@ -158,14 +169,13 @@ class JaxTrainer:
 
     def _logits(self, x: np.ndarray, size: int) -> jax.Array:
         """Logits of a batch, filled up to `size` rows, on their way."""
-        if len(x) < size:
-            x = np.concatenate((x, np.zeros((size - len(x), *x.shape[1:]), x.dtype)))
+        x = filled(x, size)
         with scope(self._device, self._precision), memory_for(size, self._device):
             tensors = self._carry.parameters | self._carry.statistics
             arguments = (tensors, x, *self._rows.normalisation)
-            if size not in self._evaluate:
-                self._evaluate[size] = self._compiler.compile(self._forward, *arguments)
-            return self._evaluate[size](*arguments)
+            if x.shape not in self._evaluate:
+                self._evaluate[x.shape] = self._compiler.compile(self._forward, *arguments)
+            return self._evaluate[x.shape](*arguments)
 
     def _forward(self, tensors: Tensors, x: Any, mean: Any, inverse_std: Any) -> jax.Array:
         return self._network.apply(tensors, normalised(x, mean, inverse_std), training=False)[0]

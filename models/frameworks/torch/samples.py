@@ -3,15 +3,27 @@
 Shape suffixes: S steps, B batch, N rows, C channels, H height, W width, F features.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.engine import Samples
+from models.engine import Definition, Samples
 from models.frameworks.torch.tensors import view
 from models.plan import Segment, crop_padding
 from models.preprocessing import Normalisation
+
+Enter = Callable[[Tensor], Tensor]
+"""From raw samples on the device to what the network takes."""
+
+
+def entrance(definition: Definition, dtype: torch.dtype, device: torch.device) -> Enter:
+    """What raw samples go through: the normalisation in the network's dtype; tokens go in as they are."""
+    if definition.normalisation is None:
+        return lambda ids_BT: ids_BT
+    return Normalise(definition.normalisation, definition.signature.input.shape, dtype, device)
 
 
 class Normalise:

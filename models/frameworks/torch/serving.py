@@ -5,7 +5,7 @@ import torch
 
 from models.engine import Definition
 from models.frameworks.torch.devices import describe, memory_for
-from models.frameworks.torch.samples import Normalise
+from models.frameworks.torch.samples import entrance
 from models.frameworks.torch.tensors import network_of
 from models.weights import Weights
 
@@ -17,14 +17,12 @@ class TorchPredictor:
         self.device = describe(device)
         self._device = device
         self._network = network_of(definition, weights, torch.float32, device).eval()
-        self._normalise = Normalise(
-            definition.normalisation, definition.signature.input.shape, torch.float32, device
-        )
+        self._enter = entrance(definition, torch.float32, device)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """See `models.engine.Predictor.logits`."""
         writable = x if x.flags.writeable else x.copy()  # torch warns of views that it must not write to
         with memory_for(len(x), self._device), torch.inference_mode():
             raw = torch.from_numpy(writable).to(self._device)
-            logits_BK: np.ndarray = self._network(self._normalise(raw)).cpu().numpy()
+            logits_BK: np.ndarray = self._network(self._enter(raw)).cpu().numpy()
         return logits_BK

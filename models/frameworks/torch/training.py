@@ -18,12 +18,13 @@ from models.frameworks.torch import optimizers
 from models.frameworks.torch.devices import describe, memory_for
 from models.frameworks.torch.samples import (
     Augmentation,
-    Normalise,
     TrainingRows,
     augmentation_of,
     budget_bytes,
+    entrance,
 )
 from models.frameworks.torch.tensors import arrays, load_into, view
+from models.lengths import batches
 from models.plan import Segment
 from models.signature import Signature
 from models.state import Slots
@@ -71,9 +72,7 @@ class TorchTrainer:
         self._optimizer = optimizer
         self._signature = definition.signature
         self._loss = loss_of(definition.signature, training.label_smoothing)
-        self._normalise = Normalise(
-            definition.normalisation, definition.signature.input.shape, self._dtype, device
-        )
+        self._enter = entrance(definition, self._dtype, device)
         self._splits = splits
         self._rows = TrainingRows(splits["train"], device, budget_bytes(device))
         self._targets = self._targets_of(splits["train"])
@@ -102,7 +101,7 @@ class TorchTrainer:
         for step, (places_B, targets_B) in enumerate(
             zip(places_SB.unbind(), targets_SB.unbind(), strict=True)
         ):
-            x = self._input(rows.index_select(0, places_B), augmentation, step)
+            x = self._input(_taken(rows, places_B, segment, step), augmentation, step)
             self._optimizer.param_groups[0]["lr"] = float(segment.learning_rates[step])
             loss, logits_BK = self._step(x, targets_B)
             losses.append(loss)
@@ -111,7 +110,7 @@ class TorchTrainer:
         return torch.stack((torch.stack(losses).double(), scores_S), dim=1)
 
     def _input(self, raw: Tensor, augmentation: Augmentation | None, step: int) -> Tensor:
-        return self._normalise(raw if augmentation is None else augmentation.apply(raw, step))
+        return self._enter(raw if augmentation is None else augmentation.apply(raw, step))
 
     def _step(self, x: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
         """One update; the batch's loss and logits_BK before it."""
@@ -136,11 +135,10 @@ class TorchTrainer:
 
     def outputs(self, split: SplitName, batch_size: int) -> Iterator[np.ndarray]:
         """See `models.engine.Trainer.outputs`."""
-        raw = view(self._splits[split].x)
-        for batch in torch.split(raw, batch_size):
+        for raw in batches(self._splits[split].x, batch_size, self._signature.input):
             self._network.eval()
             with memory_for(batch_size, self._device), torch.inference_mode():
-                logits_BK = self._forward(self._normalise(batch.to(self._device))).cpu().numpy()
+                logits_BK = self._forward(self._enter(view(raw).to(self._device))).cpu().numpy()
             yield logits_BK
 
     def weights(self) -> Weights:
@@ -155,6 +153,13 @@ class TorchTrainer:
     def _targets_of(self, samples: Samples) -> Tensor:
         dtype = self._dtype if self._signature.is_regression else torch.int64
         return torch.tensor(samples.y).to(self._device, dtype)
+
+
+def _taken(rows: Tensor, places_B: Tensor, segment: Segment, step: int) -> Tensor:
+    """The raw samples of a step; tokens are cut to the step's width."""
+    if segment.widths is not None:
+        rows = rows[:, : segment.widths[step]]
+    return rows.index_select(0, places_B)
 
 
 def master_dtype(precision: Precision) -> torch.dtype:
