@@ -136,7 +136,7 @@ def held_out_digits() -> HeldOut:
     classes = dataset.description.classes
     assert classes is not None
     return HeldOut(
-        images=tuple(_png(pixels) for pixels in dataset.test.x),
+        images=tuple(_png(pixels) for pixels in dataset.test.array),
         labels=tuple(classes[index] for index in dataset.test.y),
     )
 

@@ -62,6 +62,7 @@ class Trainer:
         dataset = self._dataset()
         spec = self.assignment.spec
         signature = dataset.description.signature
+        assert dataset.preprocessing is not None  # plain texts have none, and no network takes those
         card = ModelCard(
             model=spec.model,
             signature=signature,

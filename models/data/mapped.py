@@ -1,12 +1,13 @@
-"""A safetensors file as arrays that lie in the file: nothing is read until it is used.
+"""A safetensors file as arrays that lie in the file: nothing is read until it is used, and little is held to write.
 
 Format: https://huggingface.co/docs/safetensors - 8 bytes header length (little-endian), a JSON header that gives each
-tensor's dtype, shape and place, then the tensors without gaps. safetensors' own NumPy reader copies every tensor
-into memory; a training set may not fit.
+tensor's dtype, shape and place, then the tensors without gaps. safetensors' own NumPy reader and writer copy every
+tensor in memory; a training set may not fit.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,11 +15,14 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
+from models.data.scratch import chunks, raw_bytes
 from models.errors import CorruptArtifact
 
 MAX_HEADER_BYTES = 4 << 20
 _LENGTH_BYTES = 8
+_ALIGNMENT = 8
 _DTYPES: dict[str, np.dtype] = {"U8": np.dtype("u1"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in _DTYPES.items()}
 _Size = Annotated[int, Field(ge=0)]
 
 
@@ -57,6 +61,31 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     start = _LENGTH_BYTES + header_bytes
     _check_places(places, len(buffer) - start)
     return metadata, {name: _array(buffer, start, place) for name, place in places.items()}
+
+
+def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> None:
+    """Store uint8, float32 and int64 tensors as a safetensors file, a few MiB at a time.
+
+    The bytes are those that safetensors' own writer gives: wider dtypes first so that each tensor is aligned, then by
+    name; the header ends in spaces up to a multiple of 8 bytes.
+    """
+    ordered = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in ordered.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {
+            "dtype": _NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+        for tensor in ordered.values():
+            for chunk in chunks(tensor):
+                file.write(raw_bytes(chunk))
 
 
 def _header(buffer: mmap) -> tuple[int, dict[str, _Place | dict[str, str]]]:
