@@ -6,13 +6,13 @@ or that its first weights came with; images get the size and normalisation that 
 
 from pathlib import Path
 
-from models.data.dataset import Dataset
+from models.data.dataset import Dataset, DatasetDescription
 from models.job import JobSpec
 from models.preparation.text import prepared_texts
 from models.preprocessing import Preprocessing
-from models.signature import TextInput
+from models.signature import Signature, TextInput
 
-__all__ = ["prepared"]
+__all__ = ["expected_signature", "prepared"]
 
 
 def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder: Path) -> Dataset:
@@ -29,3 +29,12 @@ def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder
             return prepared_texts(dataset, job, known, folder)
         case _:
             return dataset
+
+
+def expected_signature(description: DatasetDescription, job: JobSpec) -> Signature:
+    """The signature of the prepared dataset, as far as it is known beforehand: texts stay texts.
+
+    Raises:
+        InvalidInput: the job's options do not fit the dataset.
+    """
+    return description.signature
