@@ -23,12 +23,13 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from app.replies import Dataset, Job, JobEvent, ModelVersion, Predictions, Reply
+from app.replies import Dataset, Export, Job, JobEvent, ModelVersion, Predictions, Reply
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 """The server sends a comment every 15 s on an idle stream; three missed ones mean that the connection is dead."""
+EXPORT_TIMEOUT = httpx.Timeout(900.0, connect=5.0)
 
 R = TypeVar("R", bound=Reply)
 
@@ -256,17 +257,40 @@ class Tandem:
         url = f"/models/{name}/versions/{version}/weights"
         try:
             with unfinished.open("wb") as out:
-                found = self._download(url, out)
+                found, _ = self._download(url, out)
             if found != expected:
                 raise TandemAPIError(f"{name}@{version} arrived damaged: sha256 {found}, not {expected}.")
             return unfinished.replace(file)
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _download(self, url: str, out: Any) -> str:
+    def export_model(self, name: str, version: int, file: Path, *, format: str) -> Export:
+        """Write the version in this format (onnx, stablehlo or torch-export) to `file`, checked by its hash.
+
+        The server compares what it sends with the model; making it can take minutes.
+        """
+        url = f"/models/{name}/versions/{version}/export"
+        unfinished = file.with_name(file.name + ".part")
+        try:
+            with unfinished.open("wb") as out:
+                found, headers = self._download(
+                    url, out, method="POST", json={"format": format}, timeout=EXPORT_TIMEOUT
+                )
+            if headers["ETag"] != f'"{found}"':
+                raise TandemAPIError(
+                    f"{name}@{version} arrived damaged: sha256 {found}, not {headers['ETag']}."
+                )
+            return Export(unfinished.replace(file), float(headers["X-Tandem-Largest-Difference"]))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _download(
+        self, url: str, out: Any, *, method: str = "GET", **request: Any
+    ) -> tuple[str, Mapping[str, str]]:
+        """The SHA-256 of what was written, and the answer's headers."""
         digest = hashlib.sha256()
         try:
-            with self._http.stream("GET", url) as answer:
+            with self._http.stream(method, url, **request) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refusal(answer)
@@ -275,7 +299,7 @@ class Tandem:
                     out.write(chunk)
         except httpx.TransportError as problem:
             raise _unreachable(self.url, problem) from problem
-        return digest.hexdigest()
+        return digest.hexdigest(), answer.headers
 
     # Operations
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.errors import PROBLEM_MEDIA_TYPE, Problem
+from app.schemas.exports import ExportBody
 from app.schemas.models import AliasTarget
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
@@ -18,7 +19,7 @@ from models.job import JobSpec
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = (400, 401, 422, 500, 503)
 REFERENCE = "#/components/schemas/{model}"
-MODELS: tuple[type[BaseModel], ...] = (JobSpec, AliasTarget, PredictBody, Problem)
+MODELS: tuple[type[BaseModel], ...] = (JobSpec, AliasTarget, ExportBody, PredictBody, Problem)
 DESCRIPTION = """\
 Post a dataset and a spec; train it in PyTorch or JAX; serve the weights from either.
 
@@ -37,6 +38,7 @@ MEANINGS: Mapping[int, str] = {
     416: "The range lies outside the file.",
     422: "Something in the request is wrong; `errors` names the fields.",
     500: "Our mistake; the log has it under the request id.",
+    501: "This server lacks an optional package that this needs.",
     503: "Something this needs does not answer now.",
 }
 READING_A_BODY = (403, 408, 413, 415)

@@ -4,7 +4,8 @@ Fields that a newer server adds are kept as attributes, so an older client goes 
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -110,6 +111,13 @@ class ModelVersion(Reply):
     classes: tuple[str, ...] | None = None
     metrics: dict[str, float | None] = {}
     aliases: tuple[str, ...] = ()
+
+
+class Export(NamedTuple):
+    """An exported file, and how far its outputs are from the model's, as a share of the largest."""
+
+    file: Path
+    largest_difference: float
 
 
 class ServedModel(Reply):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 
+from app.exports.service import ExportService
 from app.metrics import Metrics
 from app.prediction.service import PredictionService
 from app.publishing import Publisher
@@ -25,6 +26,7 @@ class Services:
     store: ArtifactStore
     publisher: Publisher
     predictions: PredictionService
+    exports: ExportService
     streams: Streams
     ingestion: CapacityLimiter
     metrics: Metrics
@@ -43,6 +45,7 @@ def open_services(settings: Settings, metrics: Metrics) -> Services:
         store=store,
         publisher=Publisher(settings, database),
         predictions=PredictionService(settings, database, store, metrics),
+        exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
         metrics=metrics,
@@ -52,4 +55,5 @@ def open_services(settings: Settings, metrics: Metrics) -> Services:
 def close_services(services: Services) -> None:
     services.publisher.close()
     services.predictions.close()
+    services.exports.close()
     services.database.close()

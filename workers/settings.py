@@ -34,6 +34,11 @@ class Settings(BaseSettings):
         default=None,
         description="A folder that already holds the built-in datasets' files; nothing is downloaded.",
     )
+    pretrained_dir: Path | None = Field(
+        default=None,
+        description="A folder that already holds published checkpoints: torchvision's files, and a folder for each"
+        " Hugging Face repository; nothing is downloaded.",
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -66,6 +71,8 @@ class Settings(BaseSettings):
         default=256, ge=1, description="More are refused until some are done."
     )
     model_cache_bytes: Bytes = 2 * GIB
+    export_timeout_s: Seconds = Field(default=600.0, description="An export that takes longer is stopped.")
+    export_cache_bytes: Bytes = Field(default=4 * GIB, description="Exported files kept for who asks next.")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     slots: int = Field(default=1, ge=1, description="Jobs that one worker runs at a time.")
@@ -95,7 +102,7 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("data_dir", "datasets_dir")
+    @field_validator("data_dir", "datasets_dir", "pretrained_dir")
     @classmethod
     def _absolute(cls, folder: Path | None) -> Path | None:
         return folder and folder.expanduser().absolute()

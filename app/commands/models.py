@@ -12,7 +12,7 @@ from app.commands.connection import connect, console, url_option
 
 @click.group()
 def models() -> None:
-    """List, name and download trained models."""
+    """List, name, download and export trained models."""
 
 
 @models.command("list")
@@ -63,3 +63,25 @@ def download(name: str, version: int, output: Path | None, url: str | None) -> N
     with connect(url) as tandem:
         file = tandem.download_weights(name, version, output or Path(f"{name}-{version}.safetensors"))
     click.echo(f"{file} ({file.stat().st_size} bytes)")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@click.option("--format", required=True, help="onnx, stablehlo or torch-export.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="[default: NAME-VERSION with the format's suffix]",
+)
+@url_option
+def export(name: str, version: int, format: str, output: Path | None, url: str | None) -> None:
+    """Export a version for programs that know nothing of Tandem; the server checks the file against the model."""
+    from models.exports import formats
+
+    file = output or Path(f"{name}-{version}{formats.find(format).suffix}")
+    with connect(url) as tandem:
+        found = tandem.export_model(name, version, file, format=format)
+    click.echo(
+        f"{found.file} ({found.file.stat().st_size} bytes), largest difference {found.largest_difference:g}"
+    )

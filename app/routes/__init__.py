@@ -2,7 +2,18 @@
 
 from fastapi import APIRouter
 
-from app.routes import architectures, datasets, events, health, jobs, models, pages, predictions, workers
+from app.routes import (
+    architectures,
+    datasets,
+    events,
+    exports,
+    health,
+    jobs,
+    models,
+    pages,
+    predictions,
+    workers,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
@@ -10,6 +21,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     datasets.router,
     predictions.router,
     models.router,
+    exports.router,
     workers.router,
     architectures.router,
     health.router,

@@ -24,6 +24,7 @@ EXPECTED = {
     ("get", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("delete", "/models/{name}/versions/{version}"),
     ("get", "/models/{name}/versions/{version}/weights"), ("put", "/models/{name}/aliases/{alias}"),
+    ("post", "/models/{name}/versions/{version}/export"),
     ("delete", "/models/{name}/aliases/{alias}"),
     ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("get", "/workers"), ("get", "/architectures"),
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Trained models in formats that others run: one file that needs no Tandem, checked before it is handed out."""

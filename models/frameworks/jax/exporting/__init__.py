@@ -1,0 +1,1 @@
+"""Formats that JAX writes: each module is a `models.exports.formats.Writer`."""
