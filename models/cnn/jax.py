@@ -9,14 +9,9 @@ import jax
 from flax import nnx
 
 from models.cnn.spec import CNNSpec
-from models.frameworks.jax.layers import (
-    BatchNorm,
-    DType,
-    convolution,
-    global_average_pool,
-    linear,
-    max_pool,
-)
+from models.frameworks.jax.convolutions import convolution
+from models.frameworks.jax.layers import BatchNorm, DType, linear
+from models.frameworks.jax.pooling import global_average_pool, max_pool
 from models.signature import Signature
 
 

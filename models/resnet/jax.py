@@ -7,14 +7,9 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385; names follow torchvisi
 import jax
 from flax import nnx
 
-from models.frameworks.jax.layers import (
-    BatchNorm,
-    DType,
-    convolution,
-    global_average_pool,
-    linear,
-    max_pool,
-)
+from models.frameworks.jax.convolutions import convolution
+from models.frameworks.jax.layers import BatchNorm, DType, linear
+from models.frameworks.jax.pooling import global_average_pool, max_pool
 from models.resnet.spec import STAGES, ResNetSpec
 from models.signature import ImageInput, Signature
 

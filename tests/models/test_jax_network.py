@@ -7,11 +7,12 @@ import pytest
 
 from models.catalog import architectures, declarations
 from models.frameworks.jax.images import augmented
-from models.frameworks.jax.layers import BatchNorm, max_pool
+from models.frameworks.jax.layers import BatchNorm
 from models.frameworks.jax.layout import LAYOUTS
 from models.frameworks.jax.network import Network
 from models.frameworks.jax.objectives import objective
 from models.frameworks.jax.optimizers import _one_minus_power, clip_by_norm
+from models.frameworks.jax.pooling import max_pool
 from models.plan import crop_padding
 from models.signature import ImageInput, Signature, TableInput
 

@@ -30,6 +30,10 @@ def master_dtype(dtype: DType) -> DType:
     return jnp.float64 if dtype is jnp.float64 else jnp.float32
 
 
+class TorchParam(nnx.Param[jax.Array]):
+    """A parameter with torch's name and layout, wherever it stands."""
+
+
 class FlattenLinear(nnx.Linear):
     """A fully connected layer over the flattened sample: [B, *sample] -> [B, outputs].
 
@@ -97,6 +101,23 @@ class BatchNorm(nnx.Module):
         self.num_batches_tracked[...] += 1
 
 
+class LayerNorm(nnx.Module):
+    """`torch.nn.LayerNorm` over the last axis: [..., F] -> [..., F]."""
+
+    def __init__(self, features: int, dtype: DType, *, epsilon: float = 1e-5) -> None:
+        kept = master_dtype(dtype)
+        self.weight = TorchParam(jnp.ones(features, kept))
+        self.bias = TorchParam(jnp.zeros(features, kept))
+        self.dtype, self.epsilon = dtype, epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.astype(master_dtype(self.dtype))
+        deviation = x - jnp.mean(x, -1, keepdims=True)
+        variance = jnp.mean(deviation * deviation, -1, keepdims=True)
+        scaled = deviation * jax.lax.rsqrt(variance + self.epsilon)
+        return (scaled * self.weight[...] + self.bias[...]).astype(self.dtype)
+
+
 def linear(inputs: int, outputs: int, dtype: DType) -> nnx.Linear:
     """[B, inputs] -> [B, outputs]."""
     return nnx.Linear(
@@ -107,49 +128,3 @@ def linear(inputs: int, outputs: int, dtype: DType) -> nnx.Linear:
         kernel_init=_ZEROS,
         rngs=nnx.Rngs(0),
     )
-
-
-def convolution(inputs: int, outputs: int, kernel: int, dtype: DType, *, stride: int = 1) -> nnx.Conv:
-    """[B, H, W, inputs] -> [B, H', W', outputs], padded by half the kernel on each side, without bias.
-
-    The padding is explicit: Flax's 'SAME' is not symmetric at stride 2, torch's is.
-    """
-    margin = kernel // 2
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (kernel, kernel),
-        strides=stride,
-        padding=((margin, margin), (margin, margin)),
-        use_bias=False,
-        dtype=dtype,
-        param_dtype=master_dtype(dtype),
-        kernel_init=_ZEROS,
-        rngs=nnx.Rngs(0),
-    )
-
-
-def max_pool(x_BHWC: jax.Array, window: int, stride: int, margin: int = 0) -> jax.Array:
-    """`torch.nn.MaxPool2d`: where several pixels are largest, the first takes the gradient, as in torch.
-
-    Slices and `where` instead of `reduce_window`, whose gradient is 25 times slower on a CPU.
-    """
-    _, height, width, _ = x_BHWC.shape
-    rows, columns = ((size + 2 * margin - window) // stride + 1 for size in (height, width))
-    if margin:
-        edges = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-        x_BHWC = jnp.pad(x_BHWC, edges, constant_values=-jnp.inf)
-    largest: jax.Array | None = None
-    for top in range(window):
-        for left in range(window):
-            down = slice(top, top + (rows - 1) * stride + 1, stride)
-            across = slice(left, left + (columns - 1) * stride + 1, stride)
-            pixels = x_BHWC[:, down, across, :]
-            largest = pixels if largest is None else jnp.where(pixels > largest, pixels, largest)
-    assert largest is not None
-    return largest
-
-
-def global_average_pool(x_BHWC: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, C]."""
-    return jnp.mean(x_BHWC, (1, 2))

@@ -1,6 +1,7 @@
 """Between torch's `state_dict` and Flax: the only place that knows both layouts.
 
-Each layer type has one entry: which of its attributes is which canonical tensor, and how it is laid out.
+Each layer type has one entry: which of its attributes is which canonical tensor, and how it is laid out. Only what is
+a `TorchParam` needs none.
 
 Shape suffixes: O outputs, I inputs, H height, W width, C channels.
 """
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from models.frameworks.jax.layers import BatchNorm, FlattenLinear
+from models.frameworks.jax.convolutions import Convolution, DepthwiseConvolution, PatchConvolution
+from models.frameworks.jax.layers import BatchNorm, FlattenLinear, TorchParam
 
 Convert = Callable[[Any, np.ndarray], np.ndarray]
 """From a layer and one of its tensors to the same tensor in the other layout."""
@@ -50,10 +52,17 @@ def places(network: nnx.Module) -> dict[str, Place]:
 
 
 def _places(path: Path, layer: Any) -> Iterator[tuple[str, Place]]:
-    for attribute, layout in LAYOUTS.get(type(layer), {}).items():
+    for attribute, layout in _layouts(layer):
         if getattr(layer, attribute) is not None:
             name = ".".join(map(str, (*path, layout.name)))
             yield name, Place((*path, attribute), layer, layout)
+
+
+def _layouts(layer: Any) -> Iterator[tuple[str, Layout]]:
+    yield from LAYOUTS.get(type(layer), {}).items()
+    for attribute, value in vars(layer).items():
+        if isinstance(value, TorchParam):
+            yield attribute, Layout(attribute, _same, _same)
 
 
 def _same(layer: Any, array: np.ndarray) -> np.ndarray:
@@ -83,6 +92,10 @@ def _hwc_o_to_o_chw(layer: FlattenLinear, array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array.reshape(*layer.sample, outputs), (-2, -1), (1, 0)).reshape(outputs, -1)
 
 
+CONVOLUTION = {
+    "kernel": Layout("weight", _oihw_to_hwio, _hwio_to_oihw),
+    "bias": Layout("bias", _same, _same),
+}
 LAYOUTS: Mapping[type, Mapping[str, Layout]] = {
     nnx.Linear: {
         "kernel": Layout("weight", _transposed, _transposed),
@@ -92,10 +105,9 @@ LAYOUTS: Mapping[type, Mapping[str, Layout]] = {
         "kernel": Layout("weight", _o_chw_to_hwc_o, _hwc_o_to_o_chw),
         "bias": Layout("bias", _same, _same),
     },
-    nnx.Conv: {
-        "kernel": Layout("weight", _oihw_to_hwio, _hwio_to_oihw),
-        "bias": Layout("bias", _same, _same),
-    },
+    Convolution: CONVOLUTION,
+    PatchConvolution: CONVOLUTION,
+    DepthwiseConvolution: CONVOLUTION,
     BatchNorm: {
         name: Layout(name, _same, _same)
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
