@@ -1,36 +1,29 @@
 """Tandem's training loop against a bare hand-written one in the same framework.
 
-    python -m benchmarks.training_loop --framework torch --model cnn --batch 32 --steps 100 --repeats 5
+    python -m benchmarks.training_loop --framework torch --model cnn --steps 100 --repeats 5
 
-Both train the same network on the same 60,000 images of 28x28 pixels, one after the other in one process, so that
-a noisy machine hits both. Tandem's share is the whole of `models.fit.fit` from the first report on: batch plan,
-metrics, reports. Where others use the machine too, the ratio of the best repeats says more than that of medians.
+Both train the same network on the same random data (`benchmarks.cases`), one after the other in one process, so that a
+noisy machine hits both. Tandem's share is the whole of `models.fit.fit` from the first report on: batch plan, metrics,
+reports. Where others use the machine too, the ratio of the best repeats says more than that of medians.
 """
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from statistics import median
 from time import perf_counter
 
-import numpy as np
-
+from benchmarks.cases import CASES, Case, dataset
 from models import engine
-from models.catalog import architectures
-from models.data.dataset import Dataset, DatasetDescription, Split, Splits
+from models.data.dataset import Dataset
 from models.engine import Definition
 from models.fit import fit
 from models.framework import FRAMEWORKS, Framework
 from models.initial import initial_weights
-from models.preprocessing import ImagePreprocessing
 from models.reports import Directive, Progress, Report
-from models.signature import ImageInput
 from models.state import TrainingState
-from models.training import AdamW, TrainingSpec, resolve
-
-ROWS = 60_000
-CLASSES = 10
-FEWEST_STEPS = 40  # more than JAX compiles as one: the clock runs from the first piece's end
+from models.training import TrainingSpec, resolve
 
 
 class Stopwatch:
@@ -59,60 +52,30 @@ class Stopwatch:
         return (after.step - before.step) / (end - start - (after.compile_s - before.compile_s))
 
 
-def dataset() -> Dataset:
-    """Random images: the speed of training does not depend on what they show."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (ROWS, 28, 28, 1), dtype=np.uint8)
-    labels = generator.integers(0, CLASSES, ROWS)
-    held_out = Split(images[:256], labels[:256])
-    return Dataset(
-        DatasetDescription(
-            task="image-classification",
-            input=ImageInput(height=28, width=28, channels=1),
-            classes=tuple(map(str, range(CLASSES))),
-            splits=Splits(train=ROWS, validation=256, test=256),
-        ),
-        ImagePreprocessing(height=28, width=28, channels=1, mean=(0.5,), std=(0.29,)),
-        Split(images, labels),
-        held_out,
-        held_out,
-    )
-
-
-def tandem(framework: Framework, model: str, data: Dataset, batch: int) -> Callable[[int], float]:
+def tandem(framework: Framework, case: Case, data: Dataset) -> Callable[[int], float]:
     """A function that trains so many steps and returns its steps per second."""
-    spec = architectures()[model]()
-    signature = data.description.signature
+    spec, signature = case.spec, case.signature
     definition = Definition(spec, signature, data.preprocessing.normalisation)
     module = engine.load(framework)
     module.warm_up("auto")
+    start = initial_weights(spec, signature, 0)
 
     def rate(steps: int) -> float:
-        training = TrainingSpec(max_steps=steps, batch_size=batch, optimizer=AdamW(), evaluate_every=10**6)
-        stopwatch = Stopwatch()
-        fit(
-            module,
-            definition,
-            resolve(spec, training, signature, ROWS),
-            data,
-            TrainingState(initial_weights(spec, signature, 0)),
-            stopwatch,
+        training = TrainingSpec(
+            max_steps=steps, batch_size=case.batch, optimizer=case.optimizer, evaluate_every=10**6
         )
+        stopwatch = Stopwatch()
+        resolved = resolve(spec, training, signature, case.rows)
+        fit(module, definition, resolved, data, TrainingState(start), stopwatch)
         return stopwatch.steps_per_s
 
     return rate
 
 
-def bare(framework: Framework, model: str, data: Dataset, batch: int) -> Callable[[int], float]:
+def bare(framework: Framework, case: Case, data: Dataset) -> Callable[[int], float]:
     """The same for the hand-written loop."""
-    normalisation = data.preprocessing.normalisation
     train = import_module(f"benchmarks.bare.{framework}").loop(
-        model,
-        data.train.x,
-        data.train.y,
-        batch,
-        float(normalisation.mean[0]),
-        float(normalisation.inverse_std[0]),
+        case, data.train.array, data.train.y, data.preprocessing.normalisation
     )
 
     def rate(steps: int) -> float:
@@ -125,22 +88,27 @@ def bare(framework: Framework, model: str, data: Dataset, batch: int) -> Callabl
 
 def main() -> None:
     options = _options()
-    steps = max(FEWEST_STEPS, options.steps)
-    data = dataset()
-    arguments = (options.framework, options.model, data, options.batch)
-    loops = {"bare": bare(*arguments), "tandem": tandem(*arguments)}
+    case = CASES[options.model]
+    if options.batch:
+        case = replace(case, batch=options.batch)
+    steps = max(case.fewest, options.steps or case.steps)
+    data = dataset(case)
+    loops = {name: side(options.framework, case, data) for name, side in (("bare", bare), ("tandem", tandem))}
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for rate in loops.values():
-        rate(max(FEWEST_STEPS, options.steps // 10))
+        rate(max(case.fewest, steps // 10))
     for repeat in range(options.repeats):
         for name in sorted(loops, reverse=repeat % 2 == 1):
-            rates[name].append(loops[name](steps) * options.batch)
+            rates[name].append(loops[name](steps) * case.batch)
     for name, values in rates.items():
-        print(
-            f"{name:>7}: {median(values):10.0f} samples/s   {'  '.join(f'{value:.0f}' for value in values)}"
-        )
+        shown = "  ".join(f"{value:.{_digits(value)}f}" for value in values)
+        print(f"{name:>7}: {median(values):10.{_digits(median(values))}f} samples/s   {shown}")
     print(f"  ratio of medians: {median(rates['tandem']) / median(rates['bare']):.3f}")
     print(f"  ratio of the best: {max(rates['tandem']) / max(rates['bare']):.3f}")
+
+
+def _digits(rate: float) -> int:
+    return 0 if rate >= 100 else 1
 
 
 def _options() -> argparse.Namespace:
@@ -148,9 +116,11 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--framework", choices=FRAMEWORKS, required=True)
-    parser.add_argument("--model", choices=("mlp", "cnn"), default="cnn")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=200, help=f"at least {FEWEST_STEPS}")
+    parser.add_argument("--model", choices=CASES, default="cnn")
+    parser.add_argument("--batch", type=int, help="samples in a batch, instead of the network's usual ones")
+    parser.add_argument(
+        "--steps", type=int, help="steps of each repeat; usually as many as take some seconds"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     return parser.parse_args()
 

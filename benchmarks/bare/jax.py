@@ -1,7 +1,7 @@
-"""A bare JAX loop: Flax and Optax, data on the device, one donated step under `jax.jit`; the MLP scans 32 of them.
+"""A bare JAX loop: Flax and Optax, data on the device, one donated step under `jax.jit`, or a scan of 32 of them.
 
-It has what an expert on CPUs would add (measured here): XLA's fused reductions for the CNN (they slow the MLP
-down), max-pooling by reshaping rather than `reduce_window`, no loop around convolutions.
+It has what an expert on CPUs would add (measured here): XLA's fused reductions where there are convolutions (they slow
+an MLP down), max-pooling by reshaping rather than `reduce_window`, no loop around convolutions.
 """
 
 from collections.abc import Callable
@@ -13,30 +13,38 @@ import numpy as np
 import optax
 from flax import nnx
 
+from benchmarks.cases import Case
+from models.catalog import implementation
+from models.preprocessing import Normalisation
+from models.training import SGD
+
 OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 SCANNED = 32
 
 
 def loop(
-    model: str, images: np.ndarray, labels: np.ndarray, batch: int, mean: float, inverse_std: float
+    case: Case, x: np.ndarray, y: np.ndarray, normalisation: Normalisation | None
 ) -> Callable[[int], float]:
     """A function that trains so many steps more and returns their mean loss.
 
-    images: uint8 [N, 28, 28, 1]; labels: int [N].
+    x: uint8 [N, H, W, C], or int32 token ids [N, T] with no normalisation; y: int [N].
     """
-    on_cpu = jax.default_backend() == "cpu"
-    graph, parameters, rest = nnx.split(NETWORKS[model](nnx.Rngs(0)), nnx.Param, ...)
-    optimizer = optax.adamw(1e-3, weight_decay=1e-2)
-    x, y = jax.device_put(images), jax.device_put(labels.astype(np.int32))
+    model = network(case)
+    convolves = any(isinstance(layer, nnx.Conv) for _, layer in nnx.iter_modules(model))
+    tuned = convolves and jax.default_backend() == "cpu"
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+    optimizer = optimizer_of(case)
+    enter = entrance(normalisation)
+    samples, targets = jax.device_put(x), jax.device_put(y.astype(np.int32))
 
     def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
         parameters, rest, state = carry
 
         def loss_of(parameters: Any) -> tuple[jax.Array, Any]:
-            network = nnx.merge(graph, parameters, rest, copy=True)
-            inputs = (x[rows].astype(jnp.float32) - mean) * inverse_std
-            losses = optax.softmax_cross_entropy_with_integer_labels(network(inputs), y[rows])
-            return losses.mean(), nnx.state(network, nnx.Not(nnx.Param))
+            model = nnx.merge(graph, parameters, rest, copy=True)
+            logits = model(enter(samples[rows]), training=True)
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets[rows])
+            return losses.mean(), nnx.state(model, nnx.Not(nnx.Param))
 
         (loss, rest), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters)
         updates, state = optimizer.update(gradients, state, parameters)
@@ -45,19 +53,19 @@ def loop(
     def scanned(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
         return jax.lax.scan(step, carry, rows)
 
-    options = OPTIONS if on_cpu and model == "cnn" else None
+    options = OPTIONS if tuned else None
     one = jax.jit(step, donate_argnums=0, compiler_options=options)
     many = jax.jit(scanned, donate_argnums=0, compiler_options=options)
     carry = (parameters, rest, optimizer.init(parameters))
-    chunk = 1 if on_cpu and model == "cnn" else SCANNED
+    chunk = 1 if tuned else SCANNED
 
     def train(steps: int) -> float:
         nonlocal carry
         losses, done = [], 0
         while done < steps:
-            epoch = min(len(images) // batch, steps - done)
-            order = np.random.permutation(len(images)).astype(np.int32)
-            rows = order[: epoch * batch].reshape(epoch, batch)
+            epoch = min(len(x) // case.batch, steps - done)
+            order = np.random.permutation(len(x)).astype(np.int32)
+            rows = order[: epoch * case.batch].reshape(epoch, case.batch)
             whole = epoch // chunk * chunk if chunk > 1 else 0
             for start in range(0, whole, chunk):
                 carry, loss = many(carry, rows[start : start + chunk])
@@ -71,11 +79,44 @@ def loop(
     return train
 
 
+def entrance(normalisation: Normalisation | None) -> Callable[[jax.Array], jax.Array]:
+    """Pixels normalised; token ids as they are."""
+    if normalisation is None:
+        return lambda ids: ids
+    return lambda x: (x.astype(jnp.float32) - normalisation.mean) * normalisation.inverse_std
+
+
+def optimizer_of(case: Case) -> optax.GradientTransformation:
+    chosen = case.optimizer
+    if isinstance(chosen, SGD):
+        return optax.sgd(chosen.learning_rate, chosen.momentum or None)
+    return optax.adamw(chosen.learning_rate, weight_decay=1e-2)
+
+
+def network(case: Case) -> nnx.Module:
+    """Written here by hand, or Tandem's own: nobody publishes these networks for Flax."""
+    if case.architecture in NETWORKS:
+        return NETWORKS[case.architecture](nnx.Rngs(0))
+    return drawn(implementation(case.spec, "jax").build(case.spec, case.signature, jnp.float32))
+
+
+def drawn(model: nnx.Module) -> nnx.Module:
+    """The network with random matrices and kernels: Tandem's are built without values."""
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+    generator = np.random.default_rng(0)
+
+    def draw(value: jax.Array) -> jax.Array:
+        return jnp.asarray(generator.normal(0, 0.02, value.shape), value.dtype) if value.ndim > 1 else value
+
+    found: nnx.Module = nnx.merge(graph, jax.tree.map(draw, parameters), rest)
+    return found
+
+
 class MLP(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.hidden, self.output = nnx.Linear(784, 256, rngs=rngs), nnx.Linear(256, 10, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         return self.output(nnx.relu(self.hidden(x.reshape(len(x), -1))))
 
 
@@ -97,7 +138,7 @@ class CNN(nnx.Module):
         self.stages = nnx.List([Stage(i, o, rngs) for i, o in ((1, 32), (32, 64), (64, 128))])
         self.fc = nnx.Linear(128, 10, rngs=rngs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
         for stage in self.stages:
             x = stage(x)
         return self.fc(x.mean((1, 2)))

@@ -1,35 +1,39 @@
-"""A bare PyTorch loop: preloaded tensors, permuted index batches, channels_last, fused optimizer."""
+"""A bare PyTorch loop: preloaded tensors, permuted index batches, channels_last, fused optimizer, denormals flushed."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from benchmarks.cases import Case
+from models.catalog import implementation
+from models.preprocessing import Normalisation
+from models.training import SGD
 
 
 def loop(
-    model: str, images: np.ndarray, labels: np.ndarray, batch: int, mean: float, inverse_std: float
+    case: Case, x: np.ndarray, y: np.ndarray, normalisation: Normalisation | None
 ) -> Callable[[int], float]:
     """A function that trains so many steps more and returns their mean loss.
 
-    images: uint8 [N, 28, 28, 1]; labels: int [N].
+    x: uint8 [N, H, W, C], or int32 token ids [N, T] with no normalisation; y: int [N].
     """
     torch.set_flush_denormal(True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = NETWORKS[model]().to(device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
-    x = torch.tensor(images).permute(0, 3, 1, 2).to(device)
-    y = torch.tensor(labels).long().to(device)
+    model = network(case).train().to(device).to(memory_format=torch.channels_last)
+    optimizer = optimizer_of(case, model)
+    rows_of, targets = torch.tensor(x).to(device), torch.tensor(y).long().to(device)
+    enter = entrance(normalisation, device)
 
     def train(steps: int) -> float:
         total = torch.zeros((), device=device)
         done = 0
         while done < steps:
             order = torch.randperm(len(x), device=device)
-            for rows in torch.split(order, batch)[: min(len(x) // batch, steps - done)]:
-                inputs = x.index_select(0, rows).float().sub_(mean).mul_(inverse_std)
-                loss = F.cross_entropy(network(inputs), y[rows])
+            for rows in torch.split(order, case.batch)[: min(len(x) // case.batch, steps - done)]:
+                loss = F.cross_entropy(model(enter(rows_of.index_select(0, rows))), targets[rows])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -38,6 +42,35 @@ def loop(
         return total.item() / steps
 
     return train
+
+
+def entrance(normalisation: Normalisation | None, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Pixels normalised, NCHW in channels_last; token ids as they are."""
+    if normalisation is None:
+        return lambda ids: ids
+    grey = len(normalisation.mean) == 1  # with one number for all, no broadcast slows the loop down
+    mean, inverse_std = (
+        array.item() if grey else torch.tensor(array).to(device)
+        for array in (normalisation.mean, normalisation.inverse_std)
+    )
+    return lambda x: x.float().sub_(mean).mul_(inverse_std).permute(0, 3, 1, 2)
+
+
+def optimizer_of(case: Case, model: nn.Module) -> torch.optim.Optimizer:
+    chosen = case.optimizer
+    if isinstance(chosen, SGD):
+        return torch.optim.SGD(
+            model.parameters(), lr=chosen.learning_rate, momentum=chosen.momentum, fused=True
+        )
+    return torch.optim.AdamW(model.parameters(), lr=chosen.learning_rate, fused=True)
+
+
+def network(case: Case) -> nn.Module:
+    """Written here by hand, or torchvision's and transformers' own, which Tandem's torch networks are."""
+    if case.architecture in NETWORKS:
+        return NETWORKS[case.architecture]()
+    found: nn.Module = implementation(case.spec, "torch").build(case.spec, case.signature)
+    return found
 
 
 def mlp() -> nn.Module:

@@ -1,0 +1,90 @@
+"""Networks at the sizes that they are measured at, and random data for them: speed does not depend on what it shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from models.architecture import Spec
+from models.catalog import architectures
+from models.data.dataset import Dataset, DatasetDescription, Split, Splits
+from models.preprocessing import ImagePreprocessing, Preprocessing
+from models.signature import ImageInput, Input, Signature
+from models.training import AdamW, OptimizerSpec
+
+CLASSES = 10
+HELD_OUT = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its input and batch size.
+
+    steps: as many as take some seconds on two cores. fewest: more than JAX compiles as one, for the clock runs from the
+    end of the first piece; that is a single step where there are convolutions.
+    """
+
+    architecture: str
+    input: Input
+    steps: int
+    rows: int = 2048
+    batch: int = 32
+    fewest: int = 3
+    options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerSpec = field(default_factory=AdamW)
+
+    @property
+    def spec(self) -> Spec:
+        return architectures()[self.architecture].model_validate(
+            {"architecture": self.architecture, **self.options}, strict=False
+        )
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(task="image-classification", input=self.input, outputs=CLASSES)
+
+
+def _square(side: int, channels: int = 3) -> ImageInput:
+    return ImageInput(height=side, width=side, channels=channels)
+
+
+GREY = _square(28, 1)
+CASES: Mapping[str, Case] = {
+    "mlp": Case("mlp", GREY, steps=2000, rows=60_000, fewest=40),
+    "cnn": Case("cnn", GREY, steps=60, rows=60_000),
+    "cnn-128": Case("cnn", GREY, steps=20, rows=60_000, batch=128),
+    "resnet18": Case("resnet18", _square(32), steps=10, options={"stem": "cifar"}),
+}
+
+
+def dataset(case: Case) -> Dataset:
+    """Random samples of the case's input, uint8 pixels or token ids."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (case.rows, *case.input.shape), dtype=np.uint8)
+    y = generator.integers(0, CLASSES, case.rows)
+    held_out = Split(x[:HELD_OUT], y[:HELD_OUT])
+    return Dataset(
+        DatasetDescription(
+            task=case.signature.task,
+            input=case.input,
+            classes=tuple(map(str, range(CLASSES))),
+            splits=Splits(train=case.rows, validation=HELD_OUT, test=HELD_OUT),
+        ),
+        _preprocessing(case.input),
+        Split(x, y),
+        held_out,
+        held_out,
+    )
+
+
+def _preprocessing(input: Input) -> Preprocessing:
+    assert isinstance(input, ImageInput)
+    channels = input.channels
+    return ImagePreprocessing(
+        height=input.height,
+        width=input.width,
+        channels=channels,
+        mean=(0.5,) * channels,
+        std=(0.29,) * channels,
+    )
