@@ -4,19 +4,27 @@ import numpy as np
 
 from models.architecture import Spec, Tensor
 from models.catalog import architectures, declarations
-from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
+from models.preparation.text import input_of, preprocessing_of
+from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing, TextPreprocessing
 from models.signature import ImageInput, Input, Signature, TableInput
+from models.text_spec import TextSpec
 from models.weights import ModelCard, WeightsFile
 
 CLASSES = ("cat", "dog", "emu")
 OPTIONS = {
     "mlp": {"hidden": (8,)},
     "cnn": {"width": 4, "stages": 2},
+    "vgg11": {"width": 2, "hidden": 8},
+    "vgg16": {"width": 2, "hidden": 8},
+    "convnext_tiny": {"depths": (1, 2, 1, 1), "widths": (4, 6, 8, 10)},
+    "vit": {"patch_size": 8, "layers": 2, "heads": 2, "hidden": 16, "mlp": 20},
 }
 """Of architectures whose defaults are large."""
 
 IMAGES = ImagePreprocessing(height=32, width=32, channels=3, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1))
 ROWS = TablePreprocessing(columns=("age", "size"), mean=(40.0, 1e4), std=(20.0, 3e3))
+OF_TASKS = {"image-classification": IMAGES, "tabular-classification": ROWS}
+SENTENCES = ["a good film", "a bad film", "not a good film , not at all"]
 REGRESSION = ROWS.model_copy(update={"target_mean": 150.0, "target_std": 77.0})
 
 
@@ -24,7 +32,7 @@ def exportable(name: str) -> WeightsFile:
     """A model that tells `CLASSES` apart, of the first kind of input that the architecture takes."""
     spec = architectures()[name](**OPTIONS.get(name, {}))
     task = spec.tasks[0]
-    about = {"image": IMAGES, "tabular": ROWS}[task.partition("-")[0]]
+    about = preprocessing_of(SENTENCES, spec, None) if isinstance(spec, TextSpec) else OF_TASKS[task]
     signature = Signature(task=task, input=_input(about), outputs=len(CLASSES))
     card = ModelCard(model=spec, signature=signature, preprocessing=about, classes=CLASSES)
     return WeightsFile(card, weights(spec, signature))
@@ -59,4 +67,5 @@ def _input(about: Preprocessing) -> Input:
             return ImageInput(height=about.height, width=about.width, channels=about.channels)
         case TablePreprocessing():
             return TableInput(features=len(about.columns), columns=about.columns)
-    raise AssertionError(about)
+        case TextPreprocessing():
+            return input_of(about)
