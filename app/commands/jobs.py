@@ -18,8 +18,9 @@ ID_LENGTH = 30
 @click.command()
 @click.argument("file", type=click.File("rb"))
 @url_option
+@click.option("--framework", help="torch or jax, whatever the file says.")
 @click.option("--follow", is_flag=True, help="Stay and show the job's progress until it ends.")
-def train(file: IO[bytes], url: str | None, follow: bool) -> None:
+def train(file: IO[bytes], url: str | None, framework: str | None, follow: bool) -> None:
     """Queue the training job that FILE describes (JSON as for POST /jobs; - reads standard input)."""
     try:
         spec = json.load(file)
@@ -27,6 +28,8 @@ def train(file: IO[bytes], url: str | None, follow: bool) -> None:
         raise click.ClickException(f"{file.name} is not JSON: {problem}") from problem
     if not isinstance(spec, dict):
         raise click.ClickException(f"{file.name} must hold a JSON object, the body of POST /jobs.")
+    if framework is not None:
+        spec["framework"] = framework
     with connect(url) as tandem:
         job = tandem.create_job(spec)
         click.echo(job.id)
