@@ -147,6 +147,13 @@ class TrainingSpec(Strict):
             raise ValueError("give 'epochs' or 'max_steps'")
         return self
 
+    @property
+    def backbone_factor(self) -> float:
+        """The backbone's learning rate as a multiple of the head's; both follow one schedule."""
+        if self.backbone_learning_rate is None or self.optimizer is None:
+            return 1.0
+        return self.backbone_learning_rate / self.optimizer.learning_rate
+
     @model_validator(mode="after")
     def _frozen_weights_do_not_learn(self) -> "TrainingSpec":
         if self.freeze == "backbone" and self.backbone_learning_rate is not None:

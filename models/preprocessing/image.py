@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from models.preprocessing.image_items import image_batch
 from models.preprocessing.normalisation import Normalisation, PositiveFloat
+from models.preprocessing.options import Resize
 from models.signature import ImageInput
 
 
@@ -21,6 +22,7 @@ class ImagePreprocessing(BaseModel):
     channels: Literal[1, 3]
     mean: tuple[FiniteFloat, ...]
     std: tuple[PositiveFloat, ...]
+    resize: Resize = "stretch"
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Self:
@@ -30,12 +32,13 @@ class ImagePreprocessing(BaseModel):
 
     def batch(self, items: Sequence[object]) -> np.ndarray:
         """Raw model input, uint8 [B, H, W, C], from items of a request: `{"image": base64}`, the bytes of an encoded
-        image, or nested pixels [H][W] or [H][W][C] from 0 to 255. Other sizes are resized.
+        image, or nested pixels [H][W] or [H][W][C] from 0 to 255. Other sizes are resized as `resize` says.
 
         Raises:
             InvalidInput: with pointer `/inputs/<i>`.
         """
-        return image_batch(items, ImageInput(height=self.height, width=self.width, channels=self.channels))
+        size = ImageInput(height=self.height, width=self.width, channels=self.channels)
+        return image_batch(items, size, self.resize)
 
     @property
     def normalisation(self) -> Normalisation:

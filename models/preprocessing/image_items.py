@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.errors import InvalidInput, suggest
 from models.preprocessing.decoding import decode, resize
+from models.preprocessing.options import Resize
 from models.signature import ImageInput
 
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
@@ -23,8 +24,8 @@ _HOW = (
 )
 
 
-def image_batch(items: Sequence[object], size: ImageInput) -> np.ndarray:
-    """The items as raw model input, uint8 [B, H, W, C] of the size that `size` says.
+def image_batch(items: Sequence[object], size: ImageInput, policy: Resize) -> np.ndarray:
+    """The items as raw model input, uint8 [B, H, W, C] of the size that `size` says; `policy` says how others get it.
 
     Pixel arrays of one shape are converted together; anything else one by one.
 
@@ -35,8 +36,8 @@ def image_batch(items: Sequence[object], size: ImageInput) -> np.ndarray:
         raise InvalidInput("Send at least one input.", pointer="/inputs")
     pixels = pixel_array(items)
     if pixels is not None and pixels.ndim in (3, 4) and _fits(pixels.shape[1:]):
-        return _conform(pixels, size)
-    return np.concatenate([_one(item, f"/inputs/{index}", size) for index, item in enumerate(items)])
+        return _conform(pixels, size, policy)
+    return np.concatenate([_one(item, f"/inputs/{index}", size, policy) for index, item in enumerate(items)])
 
 
 def pixel_array(items: Sequence[object]) -> np.ndarray | None:
@@ -72,14 +73,14 @@ def _to_uint8(leaves: Sequence[object], kinds: set[type]) -> np.ndarray | None:
     return np.rint(values).astype(np.uint8) if inside else None
 
 
-def _one(item: object, pointer: str, size: ImageInput) -> np.ndarray:
+def _one(item: object, pointer: str, size: ImageInput, policy: Resize) -> np.ndarray:
     """One item as uint8 [1, H, W, C]."""
     if isinstance(item, np.ndarray):
         item = item.tolist()
     if isinstance(item, bytes | bytearray):
-        return _decoded(bytes(item), pointer, size)
+        return _decoded(bytes(item), pointer, size, policy)
     if isinstance(item, dict):
-        return _decoded(_encoded_bytes(item, pointer), pointer, size)
+        return _decoded(_encoded_bytes(item, pointer), pointer, size, policy)
     if not isinstance(item, list):
         raise InvalidInput(f"An image model cannot take {_name(item)} as an input. {_HOW}", pointer=pointer)
     pixels = pixel_array([item])
@@ -92,31 +93,32 @@ def _one(item: object, pointer: str, size: ImageInput) -> np.ndarray:
             f"or 3 channels last. The model's own size is {size.height}x{size.width}x{size.channels}.",
             pointer=pointer,
         )
-    return _conform(pixels, size)
+    return _conform(pixels, size, policy)
 
 
 def _fits(shape: tuple[int, ...]) -> bool:
     return (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) and 0 not in shape
 
 
-def _conform(pixels: np.ndarray, size: ImageInput) -> np.ndarray:
+def _conform(pixels: np.ndarray, size: ImageInput, policy: Resize) -> np.ndarray:
     """Pixels [B, h, w] or [B, h, w, c] with the height, width and channels of the model."""
     if pixels.ndim == 3:
         pixels = pixels[..., np.newaxis]
     if pixels.shape[1:] == size.shape:
         return pixels
-    return np.stack([_conform_one(image, size) for image in pixels])
+    return np.stack([_conform_one(image, size, policy) for image in pixels])
 
 
-def _conform_one(pixels_HWC: np.ndarray, size: ImageInput) -> np.ndarray:
+def _conform_one(pixels_HWC: np.ndarray, size: ImageInput, policy: Resize) -> np.ndarray:
     grey = pixels_HWC.shape[2] == 1
     image = Image.fromarray(pixels_HWC[..., 0] if grey else pixels_HWC)
-    return resize(image.convert("L" if size.channels == 1 else "RGB"), size.height, size.width)
+    return resize(image.convert("L" if size.channels == 1 else "RGB"), size.height, size.width, policy)
 
 
-def _decoded(data: bytes, pointer: str, size: ImageInput) -> np.ndarray:
+def _decoded(data: bytes, pointer: str, size: ImageInput, policy: Resize) -> np.ndarray:
     try:
-        return decode(data, height=size.height, width=size.width, channels=size.channels)[np.newaxis]
+        pixels_HWC = decode(data, height=size.height, width=size.width, channels=size.channels, policy=policy)
+        return pixels_HWC[np.newaxis]
     except InvalidInput as error:
         raise InvalidInput(error.detail, pointer=pointer) from error
 

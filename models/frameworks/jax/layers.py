@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from models.frameworks.jax.noise import Dropout as Dropout
+from models.frameworks.jax.noise import StochasticDepth as StochasticDepth
+
 DType = type[jnp.bfloat16] | type[jnp.float32] | type[jnp.float64]
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -28,6 +31,20 @@ _ZEROS = nnx.initializers.zeros_init()
 def master_dtype(dtype: DType) -> DType:
     """What parameters, statistics and losses are kept in when the network computes in `dtype`."""
     return jnp.float64 if dtype is jnp.float64 else jnp.float32
+
+
+class ReLU(nnx.Module):
+    """Where it has a place of its own in a list of layers."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nnx.relu(x)
+
+
+class GELU(nnx.Module):
+    """Where it has a place of its own in a list of layers."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ACTIVATIONS["gelu"](x)
 
 
 class TorchParam(nnx.Param[jax.Array]):
@@ -71,11 +88,14 @@ class BatchNorm(nnx.Module):
         self.running_var = nnx.BatchStat(jnp.ones(channels, kept))
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
         self.dtype, self.momentum, self.epsilon = dtype, momentum, epsilon
+        self.frozen = False
 
     def __call__(self, x: jax.Array, training: bool) -> jax.Array:
-        """x [..., C] -> [..., C]. In training it takes the batch's statistics and updates the running ones."""
+        """x [..., C] -> [..., C]. In training it takes the batch's statistics and updates the running ones, unless it
+        is frozen."""
         x = x.astype(master_dtype(self.dtype))
-        mean, variance = self._batch(x) if training else (self.running_mean[...], self.running_var[...])
+        of_batch = training and not self.frozen
+        mean, variance = self._batch(x) if of_batch else (self.running_mean[...], self.running_var[...])
         scale = self.weight[...] * jax.lax.rsqrt(variance + self.epsilon)
         return ((x - mean) * scale + self.bias[...]).astype(self.dtype)
 

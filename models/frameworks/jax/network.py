@@ -10,8 +10,10 @@ from flax import nnx
 
 from models.architecture import Spec, Tensor
 from models.catalog import declarations, implementation
-from models.frameworks.jax.layers import DType, master_dtype
+from models.frameworks.jax.layers import BatchNorm, DType, master_dtype
 from models.frameworks.jax.layout import places
+from models.frameworks.jax.noise import Dropout, mixed
+from models.noise import site_key
 from models.signature import Signature
 from models.training import Precision
 from models.weights import Weights
@@ -32,23 +34,38 @@ class Network:
     Built within the scope of its precision (see `devices.scope`).
     """
 
-    def __init__(self, spec: Spec, signature: Signature, precision: Precision) -> None:
+    def __init__(
+        self, spec: Spec, signature: Signature, precision: Precision, *, freezes_backbone: bool = False
+    ) -> None:
         dtype = DTYPES[precision]
         self.master = master_dtype(dtype)
         module = nnx.eval_shape(lambda: implementation(spec, "jax").build(spec, signature, dtype))
+        if freezes_backbone:
+            _freeze_statistics(module, spec)
         self.graph, state = nnx.split(module)
         self.variables = dict(nnx.to_flat_state(state))
         self.places = places(module)
         self.declared = declarations(spec, signature)
         self.parameters = self._of_kind("parameter")
+        self.learning = tuple(name for name in self.parameters if not freezes_backbone or spec.in_head(name))
+        self.resting = tuple(name for name in self.parameters if name not in self.learning)
+        self.sites = {
+            (*path, "key"): np.int32(site_key(".".join(map(str, path))))
+            for path, layer in nnx.iter_modules(module)
+            if isinstance(layer, Dropout)
+        }
         self.statistics = self._of_kind("statistic")
         self.convolves = any(isinstance(layer, nnx.Conv) for _, layer in nnx.iter_modules(module))
 
-    def apply(self, tensors: Mapping[str, Any], x: jax.Array, training: bool) -> tuple[jax.Array, Tensors]:
-        """Logits [B, K] in the master dtype, and the statistics afterwards. x: normalised [B, ...]."""
+    def apply(
+        self, tensors: Mapping[str, Any], x: jax.Array, training: bool, noise: Any = 0
+    ) -> tuple[jax.Array, Tensors]:
+        """Logits [B, K] in the master dtype, and the statistics afterwards. x: normalised [B, ...]. noise: int32, the
+        step's key for dropout (see `models.noise`)."""
+        values = {place.path: tensors[name] for name, place in self.places.items()}
+        values |= {path: mixed(jnp.asarray(noise, jnp.int32) ^ site) for path, site in self.sites.items()}
         state = nnx.from_flat_state(
-            (place.path, self.variables[place.path].replace(tensors[name]))
-            for name, place in self.places.items()
+            (path, self.variables[path].replace(value)) for path, value in values.items()
         )
         module: Any = nnx.merge(self.graph, state)
         logits = module(x, training=training).astype(self.master)
@@ -74,6 +91,13 @@ class Network:
         array = self.places[name].to_torch(np.asarray(tensor))
         dtype = np.int64 if _counts(self.declared[name]) else array.dtype
         return np.array(array, dtype, order="C", copy=True)
+
+
+def _freeze_statistics(module: nnx.Module, spec: Spec) -> None:
+    """BatchNorm outside the head takes its running statistics in training too, and leaves them as they are."""
+    for path, layer in nnx.iter_modules(module):
+        if isinstance(layer, BatchNorm) and not spec.in_head(".".join(map(str, (*path, "")))):
+            layer.frozen = True
 
 
 def _counts(tensor: Tensor) -> bool:

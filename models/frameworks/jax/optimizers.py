@@ -16,8 +16,8 @@ from models.frameworks.jax.network import Tensors
 from models.training import SGD, Adam, AdamW, OptimizerSpec
 
 DeviceSlots = dict[str, Tensors]
-Update = Callable[[Tensors, Tensors, DeviceSlots, jax.Array, jax.Array], tuple[Tensors, DeviceSlots]]
-"""From parameters, gradients, slots, updates done before and learning rate to new parameters and slots."""
+Update = Callable[[Tensors, Tensors, DeviceSlots, jax.Array, Tensors], tuple[Tensors, DeviceSlots]]
+"""From parameters, gradients, slots, updates done before and learning rates to new parameters and slots."""
 
 
 FIELDS: Mapping[str, str] = {"momentum_buffer": "trace", "exp_avg": "mu", "exp_avg_sq": "nu"}
@@ -56,13 +56,14 @@ def _of(transformation: optax.GradientTransformation, *slots: str) -> Optimizer:
     """The transformation as a function of torch's slots; what its own state would begin with is never computed."""
 
     def update(
-        parameters: Tensors, gradients: Tensors, given: DeviceSlots, done: jax.Array, rate: jax.Array
+        parameters: Tensors, gradients: Tensors, given: DeviceSlots, done: jax.Array, rates: Tensors
     ) -> tuple[Tensors, DeviceSlots]:
         values = {FIELDS[slot]: given[slot] for slot in slots}
         counted = {"count": done} if "exp_avg" in slots else {}
         state = optax.tree.set(transformation.init(parameters), **values, **counted)
         directions, state = transformation.update(gradients, state, parameters)
-        moved = optax.apply_updates(parameters, optax.tree.scale(-rate, directions))
+        steps = {name: -rates[name] * direction for name, direction in directions.items()}
+        moved = optax.apply_updates(parameters, steps)
         return moved, {slot: optax.tree.get(state, FIELDS[slot]) for slot in slots}
 
     return Optimizer(slots, update)

@@ -17,7 +17,7 @@ from models.training import TrainingSpec
 
 
 class Carry(NamedTuple):
-    """What a step changes. `updates`: int32, how many the optimizer has done."""
+    """What a step changes: `parameters` are those that learn. `updates`: int32, how many the optimizer has done."""
 
     parameters: Tensors
     statistics: Tensors
@@ -53,17 +53,23 @@ class Step:
         self.optimizer = optimizer(training.optimizer)
         self.objective = objective(definition.signature, training.label_smoothing)
         self.clip_norm = training.gradient_clip_norm
+        self.factors = {
+            name: 1.0 if definition.spec.in_head(name) else training.backbone_factor
+            for name in network.learning
+        }
 
     def one(
-        self, carry: Carry, rows: Rows, batch: Batch, width: int | None = None
+        self, carry: Carry, frozen: Tensors, rows: Rows, batch: Batch, width: int | None = None
     ) -> tuple[Carry, jax.Array]:
-        """The carry after the step, and [loss, score] of its batch before it. Texts are cut to `width` tokens."""
+        """The carry after the step, and [loss, score] of its batch before it. `frozen`: the parameters that do not
+        learn. Texts are cut to `width` tokens."""
         raw = rows.x[batch.indices] if width is None else rows.x[batch.indices, :width]
         x = augmented(raw, batch.flips, batch.offsets)
         x, y = normalised(x, rows.mean, rows.inverse_std), rows.y[batch.indices]
 
         def loss_of(parameters: Tensors) -> tuple[jax.Array, tuple[jax.Array, Tensors]]:
-            logits, statistics = self.network.apply(parameters | carry.statistics, x, training=True)
+            tensors = parameters | frozen | carry.statistics
+            logits, statistics = self.network.apply(tensors, x, training=True, noise=batch.noise)
             loss, score = self.objective(logits, y)
             return loss, (score, statistics)
 
@@ -71,18 +77,24 @@ class Step:
         if self.clip_norm is not None:
             gradients = clip_by_norm(gradients, self.clip_norm)
         parameters, slots = self.optimizer.update(
-            carry.parameters, gradients, carry.slots, carry.updates, batch.rate
+            carry.parameters, gradients, carry.slots, carry.updates, self._rates(batch.rate)
         )
         return Carry(parameters, statistics, slots, carry.updates + 1), jnp.stack((loss, score))
 
+    def _rates(self, rate: jax.Array) -> Tensors:
+        """The learning rate of every parameter that learns."""
+        return {name: rate if factor == 1 else rate * factor for name, factor in self.factors.items()}
+
     def single(
-        self, carry: Carry, rows: Rows, batch: Batch, steps: Any, width: int | None = None
+        self, carry: Carry, frozen: Tensors, rows: Rows, batch: Batch, steps: Any, width: int | None = None
     ) -> tuple[Carry, jax.Array]:
         """A piece of exactly one step."""
-        carry, result = self.one(carry, rows, jax.tree.map(lambda array_S: array_S[0], batch), width)
+        carry, result = self.one(carry, frozen, rows, jax.tree.map(lambda array_S: array_S[0], batch), width)
         return carry, result[None]
 
-    def several(self, carry: Carry, rows: Rows, batch: Batch, steps: Any) -> tuple[Carry, jax.Array]:
+    def several(
+        self, carry: Carry, frozen: Tensors, rows: Rows, batch: Batch, steps: Any
+    ) -> tuple[Carry, jax.Array]:
         """The first `steps` of the batch's S steps; [S, 2] losses and scores, zeros after them.
 
         The number of steps is an argument, so that every piece of an epoch, the last short one too, runs
@@ -91,7 +103,8 @@ class Step:
 
         def body(index: jax.Array, state: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
             carry, results = state
-            carry, result = self.one(carry, rows, jax.tree.map(lambda array_S: array_S[index], batch))
+            now = jax.tree.map(lambda array_S: array_S[index], batch)
+            carry, result = self.one(carry, frozen, rows, now)
             return carry, results.at[index].set(result)
 
         results = jnp.zeros((batch.rate.shape[0], 2), batch.rate.dtype)

@@ -74,9 +74,15 @@ class JaxTrainer:
         self._splits = splits
         self._input = definition.signature.input
         with scope(device, training.precision):
-            self._network = Network(definition.spec, definition.signature, training.precision)
+            self._network = Network(
+                definition.spec,
+                definition.signature,
+                training.precision,
+                freezes_backbone=training.freeze == "backbone",
+            )
             self._step = Step(self._network, definition, training)
             self._carry = self._start(weights, slots, step)
+            self._frozen = self._tensors(weights, self._network.resting)
             self._rows = TrainingRows(splits["train"], definition, self._network.master, device, budget_bytes)
         self._compiler = Compiler(device, convolves=self._network.convolves)
         self.stride = self._stride(device)
@@ -108,15 +114,16 @@ class JaxTrainer:
             yield self._read(*waiting)
 
     def weights(self) -> Weights:
-        return self._network.to_canonical(self._carry.parameters | self._carry.statistics)
+        return self._network.to_canonical(self._all())
 
     def slots(self) -> Slots:
         return {slot: self._network.to_canonical(tensors) for slot, tensors in self._carry.slots.items()}
 
     def load_weights(self, weights: Weights) -> None:
         with scope(self._device, self._precision):
+            self._frozen = self._tensors(weights, self._network.resting)
             self._carry = self._carry._replace(
-                parameters=self._tensors(weights, self._network.parameters),
+                parameters=self._tensors(weights, self._network.learning),
                 statistics=self._tensors(weights, self._network.statistics),
             )
 
@@ -127,7 +134,7 @@ class JaxTrainer:
         if segment.steps < self.stride:
             batch = jax.tree.map(self._filled, batch)
         rows, batch = self._rows.gather(batch)
-        arguments = (self._carry, rows, batch, np.int32(segment.steps))
+        arguments = (self._carry, self._frozen, rows, batch, np.int32(segment.steps))
         width = None if segment.widths is None else int(segment.widths[0])
         if width not in self._train:
             self._train[width] = self._compiler.compile(self._compilable(width), *arguments, donate=True)
@@ -150,19 +157,23 @@ class JaxTrainer:
         return np.concatenate((array_S, np.zeros((missing, *array_S.shape[1:]), array_S.dtype)))
 
     def _start(self, weights: Weights, slots: Slots, step: int) -> Carry:
-        parameters = self._tensors(weights, self._network.parameters)
+        parameters = self._tensors(weights, self._network.learning)
         return Carry(
             parameters,
             self._tensors(weights, self._network.statistics),
-            {name: self._slot(slots.get(name), weights) for name in self._step.optimizer.slots},
+            {name: self._slot(slots.get(name, {}), weights) for name in self._step.optimizer.slots},
             jax.device_put(np.int32(step if slots else 0), self._device),
         )
 
-    def _slot(self, slot: Weights | None, weights: Weights) -> Tensors:
-        """The optimizer's slot as it was, or zeros."""
-        if slot is None:
-            slot = {name: np.zeros_like(weights[name]) for name in self._network.parameters}
-        return self._tensors(slot, self._network.parameters)
+    def _slot(self, slot: Weights, weights: Weights) -> Tensors:
+        """The optimizer's slot as it was; zeros where it has none: at the start, and for what was frozen until now."""
+        names = self._network.learning
+        return self._tensors(
+            {name: slot[name] if name in slot else np.zeros_like(weights[name]) for name in names}, names
+        )
+
+    def _all(self) -> Tensors:
+        return self._carry.parameters | self._frozen | self._carry.statistics
 
     def _tensors(self, arrays: Weights, names: tuple[str, ...]) -> Tensors:
         return self._network.to_device({name: arrays[name] for name in names}, self._device)
@@ -171,8 +182,7 @@ class JaxTrainer:
         """Logits of a batch, filled up to `size` rows, on their way."""
         x = filled(x, size)
         with scope(self._device, self._precision), memory_for(size, self._device):
-            tensors = self._carry.parameters | self._carry.statistics
-            arguments = (tensors, x, *self._rows.normalisation)
+            arguments = (self._all(), x, *self._rows.normalisation)
             if x.shape not in self._evaluate:
                 self._evaluate[x.shape] = self._compiler.compile(self._forward, *arguments)
             return self._evaluate[x.shape](*arguments)

@@ -7,6 +7,8 @@ import torch
 from models.engine import Definition, Device, Samples, SplitName
 from models.frameworks.torch import optimizers
 from models.frameworks.torch.devices import make_exact, memory_for, resolve
+from models.frameworks.torch.freezing import freeze_all_but
+from models.frameworks.torch.noise import Noise
 from models.frameworks.torch.serving import TorchPredictor
 from models.frameworks.torch.tensors import network_of
 from models.frameworks.torch.training import TorchTrainer, master_dtype
@@ -44,9 +46,13 @@ def trainer(
     assert training.optimizer is not None
     with memory_for(training.batch_size, place):
         network = network_of(definition, weights, master_dtype(training.precision), place)
-        optimizer = optimizers.build(training.optimizer, network.parameters())
+        noise = Noise(network)
+        head = definition.spec.head()
+        if training.freeze == "backbone":
+            freeze_all_but(network, head)
+        optimizer = optimizers.build(training.optimizer, network, head, training.backbone_factor)
         optimizers.restore(optimizer, network, slots, step)
-        return TorchTrainer(definition, training, splits, network, optimizer, place)
+        return TorchTrainer(definition, training, splits, network, noise, optimizer, place)
 
 
 def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> TorchPredictor:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from models.engine import Definition, Samples, SplitName
-from models.frameworks.torch import optimizers
+from models.frameworks.torch import freezing, optimizers
 from models.frameworks.torch.devices import describe, memory_for
+from models.frameworks.torch.noise import Noise
 from models.frameworks.torch.samples import (
     Augmentation,
     TrainingRows,
@@ -59,6 +60,7 @@ class TorchTrainer:
         training: TrainingSpec,
         splits: Mapping[SplitName, Samples],
         network: nn.Module,
+        noise: Noise,
         optimizer: Optimizer,
         device: torch.device,
     ) -> None:
@@ -68,7 +70,8 @@ class TorchTrainer:
         self._autocasts = training.precision == "bfloat16"
         self._clip_norm = training.gradient_clip_norm
         self._network = network
-        self._parameters = list(network.parameters())
+        self._noise = noise
+        self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimizer
         self._signature = definition.signature
         self._loss = loss_of(definition.signature, training.label_smoothing)
@@ -80,7 +83,7 @@ class TorchTrainer:
     def run(self, segment: Segment) -> Steps:
         """See `models.engine.Trainer.run`."""
         steps = self._steps_per_piece(segment.indices.shape[1])
-        self._network.train()
+        freezing.train(self._network)
         with memory_for(segment.indices.shape[1], self._device):
             return Steps(
                 [self._piece(segment.part(start, start + steps)) for start in range(0, segment.steps, steps)]
@@ -102,7 +105,8 @@ class TorchTrainer:
             zip(places_SB.unbind(), targets_SB.unbind(), strict=True)
         ):
             x = self._input(_taken(rows, places_B, segment, step), augmentation, step)
-            self._optimizer.param_groups[0]["lr"] = float(segment.learning_rates[step])
+            optimizers.schedule(self._optimizer, float(segment.learning_rates[step]))
+            self._noise.at(int(segment.noise[step]))
             loss, logits_BK = self._step(x, targets_B)
             losses.append(loss)
             logits.append(logits_BK)
