@@ -70,8 +70,8 @@ def samples(dataset: Dataset) -> dict[SplitName, Samples]:
 
     def convert(split: Split) -> Samples:
         if dataset.description.classes is not None:
-            return Samples(split.x, split.y.astype(np.int32))
-        return Samples(split.x, ((split.y.astype(np.float64) - mean) / std).astype(np.float32))
+            return Samples(split.array, split.y.astype(np.int32))
+        return Samples(split.array, ((split.y.astype(np.float64) - mean) / std).astype(np.float32))
 
     return {
         "train": convert(dataset.train),

@@ -40,6 +40,8 @@ def assemble(
         checkpoints=own,
         continued_checkpoints=continued,
         initial_weights=_initial_weights(db, store, spec, needed=not own and not continued),
+        pretrained_cache=str(settings.cache_dir / "pretrained"),
+        pretrained_folder=None if settings.pretrained_dir is None else str(settings.pretrained_dir),
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from models.engine import Device
 from models.job import JobSpec
+from models.signature import Signature
 
 
 class Message(BaseModel):
@@ -58,6 +59,10 @@ class Assignment(Message):
     """When there is none: those of the run that this one continues, likewise."""
     initial_weights: str | None = None
     """A weights file to start from when there is no checkpoint."""
+    pretrained_cache: str
+    """Where published checkpoints are kept once they were fetched."""
+    pretrained_folder: str | None = None
+    """Holds the publishers' files, and nothing is downloaded."""
 
 
 class Stop(Message):
@@ -141,6 +146,8 @@ class Result(Message):
     kind: Literal["result"] = "result"
     weights: str
     step: int
+    signature: Signature
+    """Of the model; for texts it takes tokens, where the dataset holds texts."""
     parameters: int
     metrics: dict[str, float]
     timing: dict[str, float]

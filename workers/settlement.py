@@ -77,7 +77,7 @@ class Settlement:
             sha256=artifact.sha256,
             size_bytes=artifact.size_bytes,
             parameters=result.parameters,
-            signature=dataset.description.signature,
+            signature=result.signature,
             classes=dataset.description.classes,
             metrics=result.metrics,
             timing=result.timing,

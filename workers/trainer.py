@@ -13,23 +13,22 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from models import engine
-from models.catalog import parameter_count
+from models.catalog import ModelSpec, parameter_count
 from models.data import dataset as datasets
 from models.data.builtin import BUILTIN
 from models.engine import Definition, Device, Engine
-from models.errors import CorruptArtifact, TandemError, Unavailable
+from models.errors import TandemError, Unavailable
 from models.fit import fit
 from models.framework import FRAMEWORKS, Framework
-from models.initial import initial_weights
+from models.preparation import expected_signature, prepared
 from models.reports import Fitted
-from models.state import TrainingState, load_state
-from models.weights import ModelCard, Weights, WeightsFile, check_weights, read_weights, write_weights
-from workers import messages
+from models.weights import ModelCard, WeightsFile, write_weights
+from workers import messages, origins
 from workers.observer import Channel, Inbox, Witness
 
 
@@ -59,23 +58,18 @@ class Trainer:
 
     def _fit(self) -> messages.Result | messages.Stopped:
         began = time.monotonic()
-        dataset = self._dataset()
         spec = self.assignment.spec
-        signature = dataset.description.signature
-        assert dataset.preprocessing is not None  # plain texts have none, and no network takes those
-        card = ModelCard(
-            model=spec.model,
-            signature=signature,
-            preprocessing=dataset.preprocessing,
-            classes=dataset.description.classes,
-        )
-        state = self._state(card)
+        stored = self._dataset()
+        origin = origins.find(self.assignment, expected_signature(stored.description, spec), self._say)
+        dataset = prepared(stored, spec, origin.known, Path(self.assignment.work_folder))
+        card = _card(spec.model, dataset)
+        state = origin.begin(card, spec.training.seed)
         if self.inbox.stop is not None:
             return messages.Stopped(step=state.step)
-        self.channel.say(messages.Phase(text="building the network"))
+        self._say("building the network")
         fitted = fit(
             self.engine,
-            Definition(spec.model, signature, dataset.preprocessing.normalisation),
+            Definition(spec.model, card.signature, card.preprocessing.normalisation),
             spec.training,
             dataset,
             state,
@@ -91,35 +85,12 @@ class Trainer:
         source = self.assignment.dataset
         if isinstance(source, messages.StoredDataset):
             return datasets.read(Path(source.path))
-        self.channel.say(messages.Phase(text=f"preparing {source.name}"))
+        self._say(f"preparing {source.name}")
         path = Path(self.assignment.work_folder) / "dataset.safetensors"
         with _alone(path.parents[1] / "datasets.lock"):
             datasets.write(BUILTIN[source.name].load(Path(source.folder)), path)
         self.channel.say(messages.DatasetPrepared(path=str(path)))
         return datasets.read(path)
-
-    def _state(self, card: ModelCard) -> TrainingState:
-        """Where to start: the newest undamaged checkpoint, else the given weights, else the seed's."""
-        state = self._newest_checkpoint() or TrainingState(self._first_weights(card))
-        check_weights(state.weights, card)
-        return state
-
-    def _newest_checkpoint(self) -> TrainingState | None:
-        for folder, state in _undamaged(self.assignment.checkpoints):
-            own = Path(self.assignment.checkpoint_folder).parent in folder.parents
-            # What it retries had a patience and a time of its own.
-            return state if own else replace(state, train_s=0.0, evaluations_without_gain=0)
-        for _, state in _undamaged(self.assignment.continued_checkpoints):
-            # Another run, perhaps on other data and with another metric: its best weights are not this run's.
-            return TrainingState(state.weights, state.slots, state.step)
-        return None
-
-    def _first_weights(self, card: ModelCard) -> Weights:
-        if self.assignment.initial_weights is not None:
-            return read_weights(Path(self.assignment.initial_weights)).weights
-        if self.assignment.spec.init.source != "scratch":
-            raise CorruptArtifact("Nothing that this job could start from is left undamaged.")
-        return initial_weights(card.model, card.signature, self.assignment.spec.training.seed)
 
     def _result(self, fitted: Fitted, card: ModelCard) -> messages.Result:
         path = Path(self.assignment.work_folder) / "model.safetensors"
@@ -130,23 +101,29 @@ class Trainer:
         return messages.Result(
             weights=str(path),
             step=fitted.step,
+            signature=card.signature,
             parameters=parameter_count(card.model, card.signature),
             metrics=fitted.metrics,
             timing=timing,
             stop_reason=fitted.stop_reason,
         )
 
+    def _say(self, phase: str) -> None:
+        self.channel.say(messages.Phase(text=phase))
+
     def _too_little_memory(self) -> str:
         batch = self.assignment.spec.training.batch_size or 1
         return f"The machine's memory ran out. Try a batch_size of {max(1, batch // 2)}."
 
 
-def _undamaged(folders: Sequence[str]) -> Iterator[tuple[Path, TrainingState]]:
-    for folder in map(Path, folders):
-        try:
-            yield folder, load_state(folder)
-        except CorruptArtifact as error:
-            sys.stderr.write(f"Skipping a checkpoint: {error.detail}\n")
+def _card(model: ModelSpec, dataset: datasets.Dataset) -> ModelCard:
+    assert dataset.preprocessing is not None  # plain texts have none, and no network takes those
+    return ModelCard(
+        model=model,
+        signature=dataset.description.signature,
+        preprocessing=dataset.preprocessing,
+        classes=dataset.description.classes,
+    )
 
 
 @contextmanager

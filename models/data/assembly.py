@@ -1,15 +1,19 @@
 """From the rows of a source to a dataset: split what the source did not split, fit the preprocessing, describe."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from models.columns import Column, width
 from models.data.dataset import Dataset, DatasetDescription, Split, Splits
-from models.data.splits import VALIDATION_FRACTION, divide
+from models.data.fields import fitted
+from models.data.splits import VALIDATION_FRACTION, Rows, divide
 from models.data.statistics import image_preprocessing, table_preprocessing
+from models.data.texts import Texts
 from models.errors import InvalidInput
 from models.preprocessing import Preprocessing
-from models.signature import ImageInput, Input, TableInput, Task
+from models.signature import ImageInput, Input, TableInput, Task, TextInput
 
 DEFAULT_TEST_FRACTION = 0.15
 
@@ -20,15 +24,19 @@ def assemble(
     *,
     classes: Sequence[str] | None,
     columns: Sequence[str] = (),
+    fields: Sequence[Column] | None = None,
     validation: Split | None = None,
     test: Split | None = None,
     test_fraction: float = DEFAULT_TEST_FRACTION,
     target: str | None = None,
+    folder: Path | None = None,
 ) -> Dataset:
     """A dataset from the rows of `source`, whose labels are already indices into `classes`.
 
     A validation split (10 % of the training rows) and a test split (`test_fraction`) are taken from `source` unless
-    given. `columns` names the features of a table.
+    given; what is large lies in nameless files in `folder`, where there is one. `columns` names the columns of a
+    table of numbers. A table that holds more has `fields` instead, and its splits are all taken from `source`:
+    what is missing is NaN, and categories are places among those of their column, numbered anew here.
 
     Raises:
         InvalidInput: too few rows, a class that no training row has, or a target that is always the same.
@@ -42,12 +50,13 @@ def assemble(
         test_fraction if test is None else 0,
         VALIDATION_FRACTION if validation is None else 0,
     )
-    train = _take(source, rows.train)
-    validation = validation or _take(source, rows.validation)
-    test = test or _take(source, rows.test)
+    input = _input(source, rows, columns, fields)
+    train = source.take(rows.train, folder)
+    validation = validation or source.take(rows.validation, folder)
+    test = test or source.take(rows.test, folder)
     description = DatasetDescription(
         task=task,
-        input=_input(train.x, columns),
+        input=input,
         classes=None if classes is None else tuple(classes),
         splits=Splits(train=len(train), validation=len(validation), test=len(test)),
         target=target,
@@ -55,22 +64,26 @@ def assemble(
     return Dataset(description, _preprocessing(train, description), train, validation, test)
 
 
-def _take(source: Split, rows: np.ndarray) -> Split:
-    return Split(source.x[rows], source.y[rows])
+def _input(source: Split, rows: Rows, columns: Sequence[str], fields: Sequence[Column] | None) -> Input:
+    if isinstance(source.x, Texts):
+        return TextInput()
+    if source.x.ndim == 4:
+        height, width_, channels = source.x.shape[1:]
+        return ImageInput(height=height, width=width_, channels=channels)
+    if fields is None:
+        return TableInput(features=source.x.shape[1], columns=tuple(columns))
+    found = fitted(source.x, rows.train, fields)
+    names = tuple(field.name for field in fields)
+    return TableInput(features=width(found) if found else len(names), columns=names, fields=found)
 
 
-def _input(x: np.ndarray, columns: Sequence[str]) -> Input:
-    if x.ndim == 4:
-        return ImageInput(height=x.shape[1], width=x.shape[2], channels=x.shape[3])
-    return TableInput(features=x.shape[1], columns=tuple(columns))
-
-
-def _preprocessing(train: Split, description: DatasetDescription) -> Preprocessing:
+def _preprocessing(train: Split, description: DatasetDescription) -> Preprocessing | None:
     if isinstance(description.input, ImageInput):
-        return image_preprocessing(train.x)
-    target = train.y if description.classes is None else None
-    assert isinstance(description.input, TableInput)
-    return table_preprocessing(train.x, description.input.columns, target)
+        return image_preprocessing(train.array)
+    if isinstance(description.input, TableInput):
+        target = train.y if description.classes is None else None
+        return table_preprocessing(train.array, description.input.columns, description.input.fields, target)
+    return None
 
 
 def _check_trained(source: Split, classes: Sequence[str]) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from models.columns import Column
 from models.preprocessing import SMALLEST_STD, ImagePreprocessing, TablePreprocessing
+from models.preprocessing.features import spread
 
 _CHUNK_VALUES = 1 << 22
 
@@ -32,29 +34,42 @@ def image_preprocessing(x_NHWC: np.ndarray) -> ImagePreprocessing:
 
 
 def table_preprocessing(
-    x_NF: np.ndarray, columns: tuple[str, ...], target: np.ndarray | None
+    x_NC: np.ndarray, columns: tuple[str, ...], fields: tuple[Column, ...] | None, target: np.ndarray | None
 ) -> TablePreprocessing:
-    """Statistics per column; `target` float32 [N] for regression, else None."""
-    mean, std = column_statistics(x_NF)
+    """Statistics of what each column's rows have; `target` float32 [N] for regression, else None.
+
+    Features that stand for categories and gaps stay 0 and 1: scaled to a deviation of 1, a rare category would
+    outweigh everything else.
+    """
+    mean, std = (found.tolist() for found in column_statistics(x_NC))
     target_mean, target_std = (None, None) if target is None else column_statistics(target[:, np.newaxis])
     return TablePreprocessing(
         columns=columns,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        fields=fields,
+        mean=tuple(mean if fields is None else spread(mean, fields, 0.0)),
+        std=tuple(std if fields is None else spread(std, fields, 1.0)),
         target_mean=None if target_mean is None else float(target_mean[0]),
         target_std=None if target_std is None else float(target_std[0]),
     )
 
 
-def column_statistics(x_NF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation per column, float64 [F]. A constant column gets a deviation of 1."""
-    rows = len(x_NF)
-    mean = _sum(chunk.astype(np.float64) for chunk in _chunks(x_NF)) / rows
-    squares = _sum((chunk.astype(np.float64) - mean) ** 2 for chunk in _chunks(x_NF))
+def column_statistics(x_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation per column of the values that are not NaN, float64 [C].
+
+    A constant column gets a deviation of 1, and one of NaN only a mean of 0.
+    """
+    rows = np.maximum(_sum(~np.isnan(chunk) for chunk in _chunks(x_NC)), 1)
+    mean = _sum(_filled(chunk, 0.0) for chunk in _chunks(x_NC)) / rows
+    squares = _sum((_filled(chunk, mean) - mean) ** 2 for chunk in _chunks(x_NC))
     std = np.sqrt(squares / rows)
     # Rounding in the mean leaves a constant column a deviation that is tiny but not 0, so compare its values.
-    constant = x_NF.min(axis=0) == x_NF.max(axis=0)
+    constant = np.fmin.reduce(x_NC) == np.fmax.reduce(x_NC)
     return mean, np.where(constant | (std < SMALLEST_STD), 1.0, std)
+
+
+def _filled(chunk: np.ndarray, value: np.ndarray | float) -> np.ndarray:
+    """As float64, with `value` for what is missing."""
+    return np.where(np.isnan(chunk), value, chunk.astype(np.float64))
 
 
 def _sum(chunks: Iterator[np.ndarray]) -> np.ndarray:

@@ -57,7 +57,7 @@ def test_values_far_from_zero_keep_their_small_deviation():
     )
 )
 def test_any_finite_table_gives_a_finite_normalisation(x):
-    found = table_preprocessing(x, tuple(f"c{number}" for number in range(x.shape[1])), x[:, 0])
+    found = table_preprocessing(x, tuple(f"c{number}" for number in range(x.shape[1])), None, x[:, 0])
     normalisation = found.normalisation
     assert np.isfinite(normalisation.mean).all()
     assert np.isfinite(normalisation.inverse_std).all()
@@ -66,5 +66,5 @@ def test_any_finite_table_gives_a_finite_normalisation(x):
 
 
 def test_only_regression_keeps_statistics_of_the_target():
-    found = table_preprocessing(np.ones((3, 1), np.float32), ("a",), None)
+    found = table_preprocessing(np.ones((3, 1), np.float32), ("a",), None, None)
     assert found.target_mean is found.target_std is None
