@@ -8,13 +8,27 @@ from pydantic import Field
 
 from models.architecture import Spec, Tensor
 from models.cnn.spec import CNNSpec
+from models.convnext.spec import ConvNeXtSpec
 from models.framework import Framework
 from models.linear.spec import LinearSpec
 from models.mlp.spec import MLPSpec
-from models.resnet.spec import ResNetSpec
+from models.resnet.spec import ResNet18Spec, ResNet34Spec, ResNet50Spec
 from models.signature import Signature
+from models.vgg.spec import VGG11Spec, VGG16Spec
+from models.vit.spec import ViTSpec
 
-AnySpec = LinearSpec | MLPSpec | CNNSpec | ResNetSpec
+AnySpec = (
+    LinearSpec
+    | MLPSpec
+    | CNNSpec
+    | ResNet18Spec
+    | ResNet34Spec
+    | ResNet50Spec
+    | VGG11Spec
+    | VGG16Spec
+    | ConvNeXtSpec
+    | ViTSpec
+)
 ModelSpec = Annotated[AnySpec, Field(discriminator="architecture")]
 
 

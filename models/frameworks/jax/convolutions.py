@@ -88,44 +88,59 @@ def convolution(inputs: int, outputs: int, kernel: int, dtype: DType, *, stride:
     return Convolution(inputs, outputs, kernel, dtype, stride=stride)
 
 
-class PatchConvolution(nnx.Module):
+class PatchConvolution(nnx.Conv):
     """`torch.nn.Conv2d` whose stride is its kernel: each patch of pixels, times one matrix.
 
     [B, H, W, I] -> [B, H // size, W // size, O]; what is left over at the right and below is dropped.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int, dtype: DType) -> None:
-        kept = master_dtype(dtype)
-        self.kernel = nnx.Param(jnp.zeros((size, size, inputs, outputs), kept))
-        self.bias = nnx.Param(jnp.zeros(outputs, kept))
-        self.size, self.dtype = size, dtype
+        super().__init__(
+            inputs,
+            outputs,
+            (size, size),
+            strides=size,
+            padding="VALID",
+            param_dtype=master_dtype(dtype),
+            kernel_init=_ZEROS,
+            rngs=nnx.Rngs(0),
+        )
+        self.size, self.computes_in = size, dtype
 
-    def __call__(self, x_BHWI: jax.Array) -> jax.Array:
+    def __call__(self, x_BHWI: jax.Array) -> jax.Array:  # type: ignore[override]
+        assert self.bias is not None
         batch, height, width, inputs = x_BHWI.shape
         size, rows, columns = self.size, height // self.size, width // self.size
-        x_BHWI = x_BHWI[:, : rows * size, : columns * size].astype(self.dtype)
+        x_BHWI = x_BHWI[:, : rows * size, : columns * size].astype(self.computes_in)
         patches = x_BHWI.reshape(batch, rows, size, columns, size, inputs).swapaxes(2, 3)
-        kernel = self.kernel[...].astype(self.dtype).reshape(size * size * inputs, -1)
-        return patches.reshape(batch, rows, columns, -1) @ kernel + self.bias[...].astype(self.dtype)
+        kernel = self.kernel[...].astype(self.computes_in).reshape(size * size * inputs, -1)
+        y_BHWO = patches.reshape(batch, rows, columns, -1) @ kernel
+        return y_BHWO + self.bias[...].astype(self.computes_in)
 
 
-class DepthwiseConvolution(nnx.Module):
+class DepthwiseConvolution(nnx.Conv):
     """`torch.nn.Conv2d` with a group a channel, stride 1: [B, H, W, C] -> [B, H, W, C], zero-padded as ever."""
 
     def __init__(self, channels: int, size: int, dtype: DType) -> None:
-        kept = master_dtype(dtype)
-        self.kernel = nnx.Param(jnp.zeros((size, size, 1, channels), kept))
-        self.bias = nnx.Param(jnp.zeros(channels, kept))
-        self.dtype = dtype
-
-    def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-        # Sums of many products: never in bfloat16.
-        x_BHWC = x_BHWC.astype(self.kernel.dtype)
-        y_BHWC: jax.Array = jax.lax.platform_dependent(
-            x_BHWC, self.kernel[...][:, :, 0], cpu=depthwise, default=_grouped
+        super().__init__(
+            channels,
+            channels,
+            (size, size),
+            feature_group_count=channels,
+            param_dtype=master_dtype(dtype),
+            kernel_init=_ZEROS,
+            rngs=nnx.Rngs(0),
         )
+        self.computes_in = dtype
+
+    def __call__(self, x_BHWC: jax.Array) -> jax.Array:  # type: ignore[override]
+        assert self.bias is not None
+        kernel_HWC = self.kernel[...][:, :, 0]
+        # Sums of many products: never in bfloat16.
+        x_BHWC = x_BHWC.astype(kernel_HWC.dtype)
+        y_BHWC: jax.Array = jax.lax.platform_dependent(x_BHWC, kernel_HWC, cpu=depthwise, default=_grouped)
         y_BHWC = y_BHWC + self.bias[...]
-        return y_BHWC.astype(self.dtype)
+        return y_BHWC.astype(self.computes_in)
 
 
 def _grouped(x_BHWC: jax.Array, kernel_HWC: jax.Array) -> jax.Array:
