@@ -1,11 +1,13 @@
 """Whether a job can be carried out as it is asked for; and the same job with nothing left open."""
 
-from models import catalog, training
+from models import catalog, preparation, training
 from models.architecture import Spec
+from models.checkpoints.adaptation import changes
+from models.checkpoints.choice import chosen
 from models.errors import InvalidInput, NotFound
 from models.fit import total_steps
-from models.job import FromJob, FromModel, Init, JobSpec
-from models.signature import Signature
+from models.job import FromJob, FromModel, FromPretrained, Init, JobSpec
+from models.signature import Signature, TextInput, TokenInput
 from models.training import SGD, TrainingSpec
 from workers import datasets, job_queries, jobs, registry
 from workers.database import Database
@@ -22,14 +24,14 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
     Raises InvalidInput, naming the field, where the dataset, the network, the training and the start do not fit.
     """
     dataset = _dataset(db, spec.dataset)
-    signature = dataset.description.signature
+    signature = preparation.expected_signature(dataset.description, spec)
     catalog.check(spec.model, signature)
     resolved = training.resolve(spec.model, spec.training, signature, dataset.description.splits.train)
     _check_length(resolved, dataset.description.splits.train)
     changes = {
         "name": spec.name or jobs.default_name(dataset.name, spec.model.architecture),
         "training": resolved,
-        "init": _init(db, spec, signature, resolved, dataset.description.splits.train),
+        "init": _init(db, spec, signature, resolved, dataset),
     }
     return spec.model_copy(update=changes), dataset
 
@@ -54,25 +56,46 @@ def _dataset(db: Database, name_or_id: str) -> DatasetRecord:
         raise InvalidInput(error.detail, pointer="/dataset", code="unknown_dataset") from None
 
 
-def _init(db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec, rows: int) -> Init:
+def _init(
+    db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec, dataset: DatasetRecord
+) -> Init:
+    """The start, settled: a published checkpoint by its name, a model by its version."""
     match spec.init.source:
         case FromModel(model=reference):
-            return Init(source=FromModel(model=_start_model(db, reference, spec.model, signature)))
+            classes = dataset.description.classes
+            return Init(source=FromModel(model=_start_model(db, reference, spec.model, signature, classes)))
         case FromJob(job=job_id):
             _check_start_job(_start_job(db, job_id), db, spec, signature, resolved)
-            _check_steps_left(db, job_id, resolved, rows)
+            _check_steps_left(db, job_id, resolved, dataset.description.splits.train)
+    if (published := chosen(spec.model, spec.init)) is not None:
+        return Init(source=FromPretrained(pretrained=published.name))
     return spec.init
 
 
-def _start_model(db: Database, reference: str, model: Spec, signature: Signature) -> str:
+def _start_model(
+    db: Database, reference: str, model: Spec, signature: Signature, classes: tuple[str, ...] | None
+) -> str:
     """The version that the reference means today: a moved alias does not change a job that waits."""
     pointer = "/init/from/model"
     try:
         version = registry.resolve(db, reference)
     except NotFound as error:
         raise InvalidInput(error.detail, pointer=pointer, code="unknown_model") from None
-    _check_shapes(_spec(version.spec), version.signature, model, signature, pointer)
+    there = catalog.declarations(_spec(version.spec), version.signature)
+    shapes = {name: tensor.shape for name, tensor in there.items()}
+    here = _in_tokens_of(signature, version.signature)
+    try:
+        changes(shapes, model, here, same_classes=classes == version.classes)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail, pointer=pointer, code="shape_mismatch") from None
     return f"{version.name}@{version.version}"
+
+
+def _in_tokens_of(signature: Signature, trained: Signature) -> Signature:
+    """The signature of a job on texts that starts from weights: it takes the tokens that these were trained on."""
+    if isinstance(signature.input, TextInput) and isinstance(trained.input, TokenInput):
+        return signature.model_copy(update={"input": trained.input})
+    return signature
 
 
 def _start_job(db: Database, job_id: str) -> Job:
@@ -95,7 +118,7 @@ def _check_start_job(
 ) -> None:
     before = JobSpec.model_validate(job.spec, strict=False)
     try:
-        old_signature = datasets.get(db, job.dataset_id).description.signature
+        old_signature = preparation.expected_signature(datasets.get(db, job.dataset_id).description, before)
     except NotFound:
         # What it was trained on is deleted; the trainer still compares the checkpoint's tensors.
         old_signature = signature
@@ -131,7 +154,11 @@ def _slots(spec: TrainingSpec) -> str:
 
 
 def _check_shapes(old: Spec, old_signature: Signature, new: Spec, signature: Signature, pointer: str) -> None:
-    """Raise InvalidInput unless the weights of the old network fit into the new one."""
+    """Raise InvalidInput unless the weights of the old network fit into the new one. How many tokens a network for
+    texts has is known to its checkpoint only; the trainer compares that."""
+    if isinstance(signature.input, TextInput) and isinstance(old_signature.input, TextInput):
+        of_one_token = {"input": TokenInput(vocabulary=1, length=1, padding=0)}
+        old_signature, signature = (one.model_copy(update=of_one_token) for one in (old_signature, signature))
     there = {name: tensor.shape for name, tensor in catalog.declarations(old, old_signature).items()}
     here = {name: tensor.shape for name, tensor in catalog.declarations(new, signature).items()}
     if there == here:

@@ -8,6 +8,7 @@ Shape suffixes: B batch, T tokens.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -98,14 +99,22 @@ def _trained(texts: Sequence[str], spec: TextSpec, marks: list[str], min_frequen
 def _word(vocabulary: int, marks: list[str], min_frequency: int) -> tuple[Tokenizer, trainers.Trainer]:
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "removed", invert=True)
-    options = {"min_frequency": min_frequency, "special_tokens": marks, "show_progress": False}
+    options: dict[str, Any] = {
+        "min_frequency": min_frequency,
+        "special_tokens": marks,
+        "show_progress": False,
+    }
     return tokenizer, trainers.WordLevelTrainer(vocab_size=vocabulary, **options)
 
 
 def _bpe(vocabulary: int, marks: list[str], min_frequency: int) -> tuple[Tokenizer, trainers.Trainer]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    options = {"min_frequency": min_frequency, "special_tokens": marks, "show_progress": False}
+    options: dict[str, Any] = {
+        "min_frequency": min_frequency,
+        "special_tokens": marks,
+        "show_progress": False,
+    }
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     return tokenizer, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, **options)
 

@@ -75,6 +75,8 @@ def class_tensors(spec: Spec, signature: Signature) -> frozenset[str]:
 
 def _change(name: str, old: Shape | None, new: Shape, spec: Spec, *, renewed: bool) -> Change | None:
     if renewed or (old != new and spec.in_head(name)):
+        if old is not None and old[1:] != new[1:]:
+            raise _misfit(name, old, new)  # another network, and not the same one with other classes
         return "drawn"
     if old == new:
         return None

@@ -1,16 +1,19 @@
 """From a dataset as it is stored to what one network takes: the part of preprocessing that a job decides.
 
 A stored dataset belongs to no network. Texts become tokens here, by the tokenizer that the network's options ask for
-or that its first weights came with; images get the size and normalisation that the job asks for.
+or that its first weights came with; images get the size and normalisation that the job asks for; columns of a table
+become numbers.
 """
 
 from pathlib import Path
 
 from models.data.dataset import Dataset, DatasetDescription
 from models.job import JobSpec
-from models.preparation.text import prepared_texts
+from models.preparation.image import prepared_images, resized_input
+from models.preparation.table import prepared_rows
+from models.preparation.text import prepared_texts, refuse_image_options
 from models.preprocessing import Preprocessing
-from models.signature import Signature, TextInput
+from models.signature import ImageInput, Signature, TableInput, TextInput
 
 __all__ = ["expected_signature", "prepared"]
 
@@ -27,6 +30,11 @@ def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder
     match dataset.description.input:
         case TextInput():
             return prepared_texts(dataset, job, known, folder)
+        case ImageInput():
+            return prepared_images(dataset, job.preprocess, known, folder)
+        case TableInput():
+            refuse_image_options(job.preprocess, "rows of a table")
+            return prepared_rows(dataset, folder)
         case _:
             return dataset
 
@@ -37,4 +45,12 @@ def expected_signature(description: DatasetDescription, job: JobSpec) -> Signatu
     Raises:
         InvalidInput: the job's options do not fit the dataset.
     """
-    return description.signature
+    signature = description.signature
+    match description.input:
+        case ImageInput():
+            return signature.model_copy(update={"input": resized_input(description, job.preprocess)})
+        case TableInput():
+            refuse_image_options(job.preprocess, "rows of a table")
+        case TextInput():
+            refuse_image_options(job.preprocess, "texts")
+    return signature

@@ -40,7 +40,7 @@ def prepared_texts(dataset: Dataset, job: JobSpec, known: Preprocessing | None, 
             pointer="/model/architecture",
             code="task_mismatch",
         )
-    refuse_image_options(job.preprocess)
+    refuse_image_options(job.preprocess, "texts")
     preprocessing = preprocessing_of(dataset.train.x, spec, known)
     return Dataset(
         dataset.description.model_copy(update={"input": input_of(preprocessing)}),
@@ -51,12 +51,12 @@ def prepared_texts(dataset: Dataset, job: JobSpec, known: Preprocessing | None, 
     )
 
 
-def refuse_image_options(given: PreprocessSpec) -> None:
-    """Raise InvalidInput, naming the first option of `preprocess` that is given."""
+def refuse_image_options(given: PreprocessSpec, held: str) -> None:
+    """Raise InvalidInput, naming the first option of `preprocess` that is given; `held` is what the dataset holds."""
     for option in given.model_dump(exclude_none=True):
         raise InvalidInput(
-            f"{option!r} is for images, and this dataset holds texts. Leave it out; how texts become tokens is said in"
-            " 'model': tokenizer, vocabulary, min_frequency and length.",
+            f"{option!r} is for images, and this dataset holds {held}. Leave it out; how texts become tokens is said"
+            " in 'model'.",
             pointer=f"/preprocess/{option}",
         )
 
@@ -98,10 +98,10 @@ def encoded(split: Split, preprocessing: TextPreprocessing, file: Path) -> Split
 
 def sorted_by_length(split: Split, preprocessing: TextPreprocessing, file: Path) -> Split:
     """The same rows, the shortest first; rows of one length stay in their order."""
-    order_N = np.argsort(lengths(split.x, preprocessing.padding), kind="stable")
-    ids_NT = _room(split.x.shape, file)
+    order_N = np.argsort(lengths(split.array, preprocessing.padding), kind="stable")
+    ids_NT = _room(split.array.shape, file)
     for start in range(0, len(order_N), CHUNK):
-        ids_NT[start : start + CHUNK] = split.x[order_N[start : start + CHUNK]]
+        ids_NT[start : start + CHUNK] = split.array[order_N[start : start + CHUNK]]
     return Split(ids_NT, split.y[order_N])
 
 

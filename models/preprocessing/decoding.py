@@ -70,7 +70,7 @@ def decode(data: bytes, *, height: int, width: int, channels: int, policy: Resiz
     """
     with _opened(BytesIO(data)) as image:
         # Twice the longer side, for it is not known yet which side will be which.
-        image.draft(None, (2 * max(height, width),) * 2)  # type: ignore[arg-type]  # None keeps the mode
+        image.draft(None, (2 * max(height, width),) * 2)  # None keeps the mode
         return resize(_flat(_upright(image), channels), height, width, policy)
 
 

@@ -52,4 +52,5 @@ class TextPreprocessing(BaseModel):
     def example(self) -> np.ndarray:
         """One valid raw item, int32 [T]: a short text of a single token. Stack it for a warm-up batch."""
         some = next(id for id in range(self.vocabulary) if id != self.padding)
-        return filled([[some]], width_of(1, self.length), self.padding)[0]
+        (ids_T,) = filled([[some]], width_of(1, self.length), self.padding)
+        return np.asarray(ids_T)
