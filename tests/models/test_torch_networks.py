@@ -38,6 +38,15 @@ CASES = [
     ("cnn", {"width": 8, "stages": 4}, image(64, 3)),
     ("resnet18", {}, image(32, 1)),
     ("resnet18", {"stem": "cifar"}, image(8, 3, classes=100)),
+    ("resnet34", {"stem": "cifar"}, image(9, 1, width=14)),
+    ("resnet50", {}, image(40, 1)),
+    ("resnet50", {"stem": "cifar"}, image(12, 3)),
+    ("vgg11", {"width": 4, "hidden": 16}, image(32, 1)),
+    ("vgg16", {"width": 4, "hidden": 16, "dropout": 0.0}, image(40, 3, width=70)),
+    ("convnext_tiny", {"depths": (1, 1, 2, 1), "widths": (8, 6, 12, 10)}, image(32, 1)),
+    ("convnext_tiny", {"depths": (1, 1, 1, 1), "widths": (4, 4, 4, 4)}, image(47, 3, width=33)),
+    ("vit", {"patch_size": 7, "layers": 2, "heads": 3, "hidden": 12, "mlp": 20}, image(28, 1)),
+    ("vit", {"patch_size": 4, "layers": 1, "heads": 1, "hidden": 12, "mlp": 20}, image(8, 3)),
 ]
 
 
