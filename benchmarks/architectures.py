@@ -65,7 +65,7 @@ def measured(
             command += [] if steps is None else ["--steps", str(steps)]
             environment = {"JAX_COMPILATION_CACHE_DIR": compiled}
             shown = subprocess.run(
-                command, env={**os.environ, **environment}, check=True, capture_output=True, text=True
+                command, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True
             )
             rates = {name: max(map(float, values.split())) for name, values in RATES.findall(shown.stdout)}
             yield Measured(model, framework, rates["tandem"], rates["bare"])
@@ -101,7 +101,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL")
+    parser.add_argument(
+        "--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL", help="all"
+    )
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(

@@ -11,7 +11,7 @@ from models.catalog import architectures
 from models.data.dataset import Dataset, DatasetDescription, Split, Splits
 from models.preprocessing import ImagePreprocessing, Preprocessing
 from models.signature import ImageInput, Input, Signature
-from models.training import AdamW, OptimizerSpec
+from models.training import SGD, AdamW, OptimizerSpec
 
 CLASSES = 10
 HELD_OUT = 32
@@ -55,6 +55,24 @@ CASES: Mapping[str, Case] = {
     "cnn": Case("cnn", GREY, steps=60, rows=60_000),
     "cnn-128": Case("cnn", GREY, steps=20, rows=60_000, batch=128),
     "resnet18": Case("resnet18", _square(32), steps=10, options={"stem": "cifar"}),
+    "resnet34": Case("resnet34", _square(32), steps=6, options={"stem": "cifar"}),
+    "resnet50": Case("resnet50", _square(64), steps=6),
+    "vgg11": Case("vgg11", _square(32), steps=6, optimizer=SGD(learning_rate=1e-3, momentum=0.9)),
+    "vgg16": Case("vgg16", _square(32), steps=6, optimizer=SGD(learning_rate=1e-3, momentum=0.9)),
+    "convnext": Case(
+        "convnext_tiny",
+        _square(32),
+        steps=96,
+        fewest=64,
+        options={"depths": (1, 1, 3, 1), "widths": (48, 96, 192, 384)},
+    ),
+    "vit": Case(
+        "vit",
+        _square(32),
+        steps=96,
+        fewest=64,
+        options={"patch_size": 4, "layers": 4, "heads": 4, "hidden": 128, "mlp": 512},
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from flax import nnx
 
 from benchmarks.cases import Case
 from models.catalog import implementation
+from models.frameworks.jax.noise import Dropout, StochasticDepth
 from models.preprocessing import Normalisation
 from models.training import SGD
 
@@ -97,7 +98,8 @@ def network(case: Case) -> nnx.Module:
     """Written here by hand, or Tandem's own: nobody publishes these networks for Flax."""
     if case.architecture in NETWORKS:
         return NETWORKS[case.architecture](nnx.Rngs(0))
-    return drawn(implementation(case.spec, "jax").build(case.spec, case.signature, jnp.float32))
+    model = implementation(case.spec, "jax").build(case.spec, case.signature, jnp.float32)
+    return with_flax_dropout(drawn(model))
 
 
 def drawn(model: nnx.Module) -> nnx.Module:
@@ -110,6 +112,30 @@ def drawn(model: nnx.Module) -> nnx.Module:
 
     found: nnx.Module = nnx.merge(graph, jax.tree.map(draw, parameters), rest)
     return found
+
+
+def with_flax_dropout(model: nnx.Module) -> nnx.Module:
+    """The network with Flax's dropout, which draws from a generator, for ours, which an engine gives a key."""
+    rngs = nnx.Rngs(0)
+    for path, layer in list(nnx.iter_modules(model)):
+        if isinstance(layer, Dropout):
+            parent: Any = model
+            for part in path[:-1]:
+                parent = parent[part] if isinstance(part, int) else getattr(parent, part)
+            if isinstance(path[-1], int):
+                parent[path[-1]] = FlaxDropout(layer, rngs)
+            else:
+                setattr(parent, path[-1], FlaxDropout(layer, rngs))
+    return model
+
+
+class FlaxDropout(Dropout):
+    def __init__(self, ours: Dropout, rngs: nnx.Rngs) -> None:
+        whole_samples = (1, 2, 3) if isinstance(ours, StochasticDepth) else ()
+        self.dropout = nnx.Dropout(ours.rate, broadcast_dims=whole_samples, rngs=rngs)
+
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
+        return self.dropout(x, deterministic=not training)
 
 
 class MLP(nnx.Module):
