@@ -168,11 +168,11 @@ def test_more_exports_than_can_be_made_are_refused(server: Running, register: Re
     service = ExportService(server.services.settings, server.services.store, most=1)
 
     async def crowd() -> None:
-        first = asyncio.create_task(service.export(version, FORMATS["onnx"]))
+        first = asyncio.create_task(service.export(version, FORMATS["stablehlo"]))
         await asyncio.sleep(0.2)
-        again = asyncio.create_task(service.export(version, FORMATS["onnx"]))  # waits for the same file
+        again = asyncio.create_task(service.export(version, FORMATS["stablehlo"]))  # waits for the same file
         with pytest.raises(Unavailable, match="1 exports are being made"):
-            await service.export(version, FORMATS["stablehlo"])
+            await service.export(version, FORMATS["onnx"])
         assert await first == await again
 
     asyncio.run(crowd())
