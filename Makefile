@@ -32,9 +32,7 @@ up: $(SETUP) ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/tandem up
 
 bench: $(SETUP) ## measure training, start-up and prediction rates
-	for framework in torch jax; do for model in mlp cnn; do \
-	  $(BIN)/python -m benchmarks.training_loop --framework $$framework --model $$model || exit 1; \
-	done; done
+	$(BIN)/python -m benchmarks.architectures
 	$(BIN)/python -m benchmarks.job_start
 	$(BIN)/python -m benchmarks.predict
 
