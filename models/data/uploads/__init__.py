@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from models.data.dataset import Dataset
+from models.data.inspection import inspected
 from models.data.uploads.options import Limits, UploadOptions
 from models.errors import InvalidInput, suggest
 from models.signature import Task
@@ -16,11 +17,13 @@ __all__ = ["SUFFIXES", "TASKS", "Limits", "UploadOptions", "ingest"]
 _FORMATS: Mapping[str, str] = MappingProxyType(
     {
         ".csv": "csv",
+        ".jsonl": "jsonl",
         ".npz": "npz",
+        ".parquet": "parquet",
     }
 )
 SUFFIXES: tuple[str, ...] = tuple(_FORMATS)
-TASKS: tuple[Task, ...] = ("image-classification", "tabular-classification", "tabular-regression")
+TASKS: tuple[Task, ...] = get_args(Task)
 
 
 def ingest(path: Path, filename: str, options: UploadOptions) -> Dataset:
@@ -38,7 +41,7 @@ def ingest(path: Path, filename: str, options: UploadOptions) -> Dataset:
         )
     reader = import_module(f"{__name__}.{_FORMATS[suffix]}")
     try:
-        dataset: Dataset = reader.read(path, options)
+        dataset: Dataset = inspected(reader.read(path, options))
     except InvalidInput as error:
         raise InvalidInput(
             error.detail, pointer=error.pointer or "/file", code=error.specific_code
@@ -48,9 +51,8 @@ def ingest(path: Path, filename: str, options: UploadOptions) -> Dataset:
 
 def _check_options(options: UploadOptions) -> None:
     if options.task not in TASKS:
-        detail = f"Uploads for the task {options.task[:100]!r} are not supported. "
-        if options.task in get_args(Task):
-            detail = f"Uploads for {options.task} are not supported in this version. "
-        raise InvalidInput(detail + suggest(options.task[:100], TASKS), pointer="/task")
+        raise InvalidInput(
+            f"There is no task {options.task[:100]!r}. {suggest(options.task[:100], TASKS)}", pointer="/task"
+        )
     if not 0.01 <= options.test_fraction <= 0.9:  # NaN is not
         raise InvalidInput("test_fraction must lie between 0.01 and 0.9.", pointer="/test_fraction")

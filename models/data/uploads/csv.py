@@ -1,10 +1,12 @@
-"""Uploads in CSV: a header row, numeric features, and a target column; read a row at a time."""
+"""Uploads in CSV: a header row, then a row for each sample; read a row at a time.
+
+A table that holds nothing but numbers, as most do, is read at once; only where a cell turns out to be none does a
+second reading find out what each column holds.
+"""
 
 import csv
-import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -12,11 +14,14 @@ import numpy as np
 
 from models.data.assembly import assemble
 from models.data.dataset import Dataset, Split
-from models.data.uploads.labels import check_name, classes_of, encode
+from models.data.uploads.labels import classes_of, encode
 from models.data.uploads.options import Limits, UploadOptions
-from models.errors import InvalidInput, suggest
-from models.signature import Task
+from models.data.uploads.records import Records, is_missing
+from models.data.uploads.tables import read_table, target_place
+from models.data.uploads.texts import read_texts
+from models.errors import InvalidInput
 
+NOTE = " (The header is row 1.)"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -50,127 +55,113 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         InvalidInput: names the row (the header is row 1) and the column at fault.
     """
     if options.task == "image-classification":
-        raise InvalidInput("A .csv file holds a table. Send images as .npz.", pointer="/task")
-    target = (options.target or "").strip()
-    if not target:
-        raise InvalidInput("Say with target which column is to be predicted.", pointer="/target")
+        raise InvalidInput(
+            "A .csv file holds texts or a table. Send images as .zip or .npz.", pointer="/task"
+        )
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _read_table(file, target, options)
+        if options.task == "text-classification":
+            with _opened(path) as file:
+                return read_texts(_records(file, options.limits), options)
+        if not options.columns:
+            with _opened(path) as file:
+                try:
+                    return _numbers_only(file, options)
+                except _OtherThanNumbers:
+                    pass
+        with _opened(path) as file:
+            return read_table(_records(file, options.limits), options)
     except UnicodeDecodeError:
         raise InvalidInput("The file is not a text in UTF-8. Save it as UTF-8.", pointer="/file") from None
     except csv.Error as error:
         raise InvalidInput(f"The file is not a readable CSV: {error}.", pointer="/file") from error
-    return _dataset(table, target, options)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """`x`: float32 [N, F], F the number of columns. `targets`: the N cells of the target column."""
-
-    columns: list[str]
-    x: np.ndarray
-    targets: list[str]
+def _opened(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", newline="")
 
 
-def _read_table(file: TextIO, target: str, options: UploadOptions) -> _Table:
-    lines = _Lines(file, options.limits.record_characters)
-    records = csv.reader(lines)
-    header = [name.strip() for name in next(records, [])]
-    place = _target_place(header, target, options.limits)
-    features = header[:place] + header[place + 1 :]
-    check_target = _number if options.task == "tabular-regression" else _filled
-    values, targets = array("f"), list[str]()
+def _records(file: TextIO, limits: Limits) -> Records:
+    """The header and the rows after it, as texts."""
+    lines = _Lines(file, limits.record_characters)
+    rows = csv.reader(lines)
+    header = tuple(name.strip() for name in next(rows, []))
+    _check_separated(header)
     lines.fresh()
-    for row, cells in enumerate(records, start=2):
+    return Records(header, _rows(rows, lines, len(header)), note=NOTE)
+
+
+def _rows(rows: Iterator[list[str]], lines: _Lines, columns: int) -> Iterator[tuple[int, list[str]]]:
+    for row, cells in enumerate(rows, start=2):
         lines.fresh()
         if not cells:  # a blank line
             continue
-        if len(cells) != len(header):
-            raise _fault(f"Row {row} has {len(cells)} cell(s) but the header has {len(header)}")
-        cell = cells.pop(place).strip()
-        check_target(cell, target, row)
-        targets.append(cell)
-        values.extend(_numbers(cells, features, row))
-    if not targets:
-        raise InvalidInput("The file has a header but no rows of data.", pointer="/file")
-    return _Table(features, np.frombuffer(values, np.float32).reshape(len(targets), len(features)), targets)
+        if len(cells) != columns:
+            raise InvalidInput(
+                f"Row {row} has {len(cells)} cell(s) but the header has {columns}.{NOTE}", pointer="/file"
+            )
+        yield row, cells
 
 
-def _target_place(header: Sequence[str], target: str, limits: Limits) -> int:
-    """Position of the target in a header that has been checked."""
+def _check_separated(header: Sequence[str]) -> None:
     if not header:
         raise InvalidInput("The file is empty. It needs a header row and rows of data.", pointer="/file")
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise InvalidInput(
-            "The cells are not separated by commas. Save the file with commas.", pointer="/file"
-        )
-    if len(header) > limits.columns:
-        raise InvalidInput(
-            f"The file has {len(header)} columns; at most {limits.columns} are taken.", pointer="/file"
-        )
-    for number, name in enumerate(header, start=1):
-        check_name(name, f"The name of column {number} in row 1", limits)
-    if len(set(header)) != len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise InvalidInput(f"Two columns are named {twice!r}. Give each its own name.", pointer="/file")
-    if target not in header:
-        hint = suggest(target[:100], header)
-        if len(hint) > 300:  # no near name, and a table too wide to list
-            hint = f"The columns begin with {', '.join(header[:8])}."
-        raise InvalidInput(f"There is no column {target[:100]!r}. {hint}", pointer="/target")
     if len(header) == 1:
+        if any(mark in header[0] for mark in ";\t|"):
+            raise InvalidInput(
+                "The cells are not separated by commas. Save the file with commas.", pointer="/file"
+            )
         raise InvalidInput("The file has no column besides the target.", pointer="/file")
-    return header.index(target)
 
 
-def _numbers(cells: Sequence[str], names: Sequence[str], row: int) -> list[float]:
+class _OtherThanNumbers(Exception):
+    """A cell is empty or not a number."""
+
+
+def _numbers_only(file: TextIO, options: UploadOptions) -> Dataset:
+    """The dataset in a table whose features are all numbers. Raises _OtherThanNumbers where one is none."""
+    records = _records(file, options.limits)
+    place = target_place(records.columns, options)
+    columns = (*records.columns[:place], *records.columns[place + 1 :])
+    values, targets = array("f"), list[str]()
+    for _, row in records.rows:
+        cells: list[str] = list(row)  # type: ignore[arg-type]  # a CSV has nothing but texts
+        targets.append(cells.pop(place).strip())
+        values.extend(_numbers(cells))
+    if not targets:
+        raise InvalidInput("The file has a header but no rows of data.", pointer="/file")
+    if any(map(is_missing, targets)):
+        raise _OtherThanNumbers
+    classes, y_N = _targets(targets, records.columns[place], options)
+    return assemble(
+        "tabular-regression" if classes is None else "tabular-classification",
+        Split(np.frombuffer(values, np.float32).reshape(len(targets), len(columns)), y_N),
+        classes=classes,
+        columns=columns,
+        test_fraction=options.test_fraction,
+        target=records.columns[place],
+        folder=options.folder,
+    )
+
+
+def _numbers(cells: Sequence[str]) -> list[float]:
     """The cells as numbers that fit float32."""
     try:
         numbers = list(map(float, cells))
     except ValueError:
-        numbers = [math.nan]
+        raise _OtherThanNumbers from None
     # One comparison clears nearly every row: NaN is not <= anything, and Python would read 1_000 as 1000.
     if sum(map(abs, numbers)) <= _FLOAT32_MAX and "_" not in "".join(cells):
         return numbers
-    return [_number(cell, name, row) for cell, name in zip(cells, names, strict=True)]
+    if all(abs(number) <= _FLOAT32_MAX for number in numbers) and "_" not in "".join(cells):
+        return numbers
+    raise _OtherThanNumbers
 
 
-def _number(cell: str, name: str, row: int) -> float:
-    _filled(cell, name, row)
-    try:
-        number = math.nan if "_" in cell else float(cell)
-    except ValueError:
-        raise _fault(f"Row {row}, column {name!r}: {cell[:40]!a} is not a number") from None
-    if not abs(number) <= _FLOAT32_MAX:  # NaN is not
-        raise _fault(
-            f"Row {row}, column {name!r}: {cell[:40]!a} is not a finite number that fits a 32-bit float"
-        )
-    return number
-
-
-def _filled(cell: str, name: str, row: int) -> None:
-    if not cell.strip():
-        raise _fault(f"Row {row}, column {name!r} is empty; fill it in or leave the row out")
-
-
-def _fault(detail: str) -> InvalidInput:
-    return InvalidInput(f"{detail}. (The header is row 1.)", pointer="/file")
-
-
-def _dataset(table: _Table, target: str, options: UploadOptions) -> Dataset:
+def _targets(
+    cells: list[str], name: str, options: UploadOptions
+) -> tuple[tuple[str, ...] | None, np.ndarray]:
+    """The classes, None for a regression, and the targets."""
     if options.task == "tabular-regression":
-        task: Task = "tabular-regression"
-        classes, y = None, np.array([float(cell) for cell in table.targets], np.float32)
-    else:
-        task = "tabular-classification"
-        classes = classes_of(table.targets, f"Column {target!r}", options.limits)
-        y = encode(table.targets, classes)
-    return assemble(
-        task,
-        Split(table.x, y),
-        classes=classes,
-        columns=table.columns,
-        test_fraction=options.test_fraction,
-        target=target,
-    )
+        return None, np.array(_numbers(cells), np.float32)
+    classes = classes_of(cells, f"Column {name!r}", options.limits)
+    return classes, encode(cells, classes)

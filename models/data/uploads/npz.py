@@ -43,8 +43,10 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         InvalidInput: names the array at fault.
     """
     if options.target is not None:
+        raise InvalidInput("target names a column; in an .npz file the target is y.", pointer="/target")
+    if options.task == "text-classification":
         raise InvalidInput(
-            "target names a column of a .csv file; in an .npz file it is y.", pointer="/target"
+            "An .npz file holds images or tables. Send texts as .jsonl, .csv or .parquet.", pointer="/task"
         )
     arrays = read_arrays(path, options.limits)
     _check_names(arrays)
@@ -64,6 +66,7 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         validation=splits.get("_val"),
         test=splits.get("_test"),
         test_fraction=options.test_fraction,
+        folder=options.folder,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from models.data.assembly import DEFAULT_TEST_FRACTION
@@ -27,7 +28,8 @@ class Limits:
 class UploadOptions:
     """`target` names the column to predict, and `text` the one that holds the text (files with columns only).
     `columns` overrules what a column was taken for. `size` (height, width), `resize` and `channels` say how images of
-    different sizes and kinds become equal. `test_fraction` is used when the file has no test rows."""
+    different sizes and kinds become equal. `test_fraction` is used when the file has no test rows. `folder` is where
+    what is too large for memory may lie; None keeps everything in memory."""
 
     task: str
     target: str | None = None
@@ -38,3 +40,4 @@ class UploadOptions:
     channels: Literal[1, 3] | None = None
     test_fraction: float = DEFAULT_TEST_FRACTION
     limits: Limits = field(default_factory=Limits)
+    folder: Path | None = None

@@ -13,15 +13,14 @@ def npz(path):
 
 
 def test_the_formats_are_those_that_the_api_names():
-    assert SUFFIXES == (".csv", ".npz")
+    assert SUFFIXES == (".csv", ".jsonl", ".npz", ".parquet", ".zip")
 
 
 @pytest.mark.parametrize(
     ("filename", "words"),
     [
         ("data.nzp", "Did you mean '.npz'"),
-        ("data.zip", "Known: .csv, .npz"),
-        ("data.parquet", "Known"),
+        ("data.xlsx", "Known: .csv, .jsonl, .npz, .parquet, .zip"),
         ("data", "Known"),
         ("", "Known"),
         ("npz", "Known"),
@@ -44,7 +43,7 @@ def test_only_the_suffix_of_the_clients_file_name_counts(tmp_path, filename):
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("text-classification", "not supported in this version"),
+        ("text-classification", "Send texts as .jsonl"),
         ("image-clasification", "Did you mean 'image-classification'"),
         ("", "Known"),
     ],

@@ -239,7 +239,7 @@ def test_arrays_that_are_no_regression_table_are_refused(upload, found, words):
 
 
 def test_a_target_belongs_to_csv(upload):
-    refused(upload, {"x": IMAGES, "y": LABELS}, "column of a .csv", target="y", pointer="/target")
+    refused(upload, {"x": IMAGES, "y": LABELS}, "target names a column", target="y", pointer="/target")
 
 
 def test_too_many_classes_suggest_regression(upload):
