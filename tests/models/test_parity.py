@@ -63,23 +63,38 @@ CASES = {
     "cnn-colour-odd": Case(SPECS["cnn"](width=5, stages=2), images(13, 11, 3)),
     "resnet18-imagenet": Case(SPECS["resnet18"](), images(16, 16, 3), batch_size=16),
     "resnet18-cifar": Case(SPECS["resnet18"](stem="cifar"), images(8, 8, 1)),
+    "vgg16-grey": Case(SPECS["vgg16"](width=4, hidden=16, dropout=0.0), images(32, 32, 1)),
+    "convnext_tiny-colour": Case(
+        SPECS["convnext_tiny"](depths=(1, 1, 1, 1), widths=(4, 6, 8, 10), stochastic_depth=0.0),
+        images(32, 35, 3),
+    ),
+    "vit-grey": Case(SPECS["vit"](patch_size=4, layers=2, heads=2, hidden=16, mlp=24), images(16, 16, 1)),
 }
 OPTIMIZERS = {
     "sgd": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
     "adam": {"name": "adam", "weight_decay": 1e-3},
     "adamw": {"name": "adamw", "weight_decay": 0.05, "betas": [0.8, 0.99]},
 }
-# ResNet-18 is dear, and its second stem differs in the first layer only: one optimizer.
+# Compilation is dear, and the same optimizers meet smaller networks.
+ONE_OPTIMIZER = {"resnet18-cifar", "vgg16-grey", "convnext_tiny-colour"}
+# The bias of attention's keys moves no logit, so that its gradient is nothing but rounding, which is another in every
+# framework. Adam with coupled decay divides that by itself, and multiplies the bias by 100 at every step.
+UNSTEADY = {("vit-grey", "adam")}
 RUNS = [
     (case, optimizer)
     for case in CASES
     for optimizer in OPTIMIZERS
-    if case != "resnet18-cifar" or optimizer == "sgd"
+    if (case not in ONE_OPTIMIZER or optimizer == "sgd") and (case, optimizer) not in UNSTEADY
 ]
 
 
+# Of the same parts as others here, and twenty steps of deep ones are chaotic on small images and take minutes on large
+# ones: `test_vision` compares the gradients of ResNet-50 and VGG-11.
+IN_ONE_STEP = {"resnet34", "resnet50", "vgg11"}
+
+
 def test_every_architecture_is_compared():
-    assert {case.spec.name for case in CASES.values()} == SPECS.keys()
+    assert {case.spec.name for case in CASES.values()} == SPECS.keys() - IN_ONE_STEP
 
 
 @pytest.fixture(scope="module", autouse=True)

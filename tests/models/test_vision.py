@@ -43,8 +43,7 @@ PUBLISHED = {
 }
 """By torchvision's name."""
 SMALL = {
-    "resnet18": (SPECS["resnet18"](stem="cifar"), images(8, channels=1)),
-    "resnet50": (SPECS["resnet50"](), images(48)),
+    "resnet50": (SPECS["resnet50"](), images(36)),
     "vgg11": (SPECS["vgg11"](width=3, hidden=11), images(33, width=70)),
     "vgg16": (SPECS["vgg16"](width=2, hidden=7), images(32, channels=1)),
     "convnext_tiny": (
@@ -159,7 +158,8 @@ def in_torch(spec, signature, weights, x, pull):
     logits = network(torch.from_numpy(x).permute(0, 3, 1, 2))
     (logits * torch.from_numpy(pull)).sum().backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in network.named_parameters()}
-    return logits.detach().numpy(), gradients
+    statistics = {name: buffer.numpy() for name, buffer in network.named_buffers()}
+    return logits.detach().numpy(), gradients, statistics
 
 
 def in_jax(spec, signature, weights, x, pull):
@@ -169,15 +169,15 @@ def in_jax(spec, signature, weights, x, pull):
         statistics = {name: tensors.pop(name) for name in network.statistics}
 
         def pulled(parameters):
-            logits, _ = network.apply(parameters | statistics, jnp.asarray(x), training=True)
-            return (logits * pull).sum(), logits
+            logits, after = network.apply(parameters | statistics, jnp.asarray(x), training=True)
+            return (logits * pull).sum(), (logits, after)
 
-        gradients, logits = jax.jit(jax.grad(pulled, has_aux=True))(tensors)
-        return np.asarray(logits), network.to_canonical(gradients)
+        gradients, (logits, after) = jax.jit(jax.grad(pulled, has_aux=True))(tensors)
+        return np.asarray(logits), network.to_canonical(gradients), network.to_canonical(after)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_logits_and_gradients_of_the_twins_agree_for_any_weights(name):
+def test_logits_gradients_and_statistics_of_the_twins_agree_for_any_weights(name):
     spec, signature = SMALL[name]
     options = {key: 0.0 for key in ("dropout", "stochastic_depth") if key in type(spec).model_fields}
     spec = spec.model_copy(update=options)
@@ -185,9 +185,12 @@ def test_logits_and_gradients_of_the_twins_agree_for_any_weights(name):
     generator = np.random.default_rng(1)
     x = generator.normal(size=(4, *signature.input.shape))
     pull = generator.normal(size=(4, signature.outputs))
-    expected, their_gradients = in_torch(spec, signature, weights, x, pull)
-    logits, gradients = in_jax(spec, signature, weights, x, pull)
-    assert np.abs(logits - expected).max() <= 1e-10 * np.abs(expected).max()
+    expected, their_gradients, their_statistics = in_torch(spec, signature, weights, x, pull)
+    logits, gradients, statistics = in_jax(spec, signature, weights, x, pull)
+    assert np.abs(logits - expected).max() <= 1e-9 * np.abs(expected).max()
+    assert statistics.keys() == their_statistics.keys()
+    for key, statistic in their_statistics.items():
+        np.testing.assert_allclose(statistics[key], statistic, rtol=1e-9, atol=1e-9, err_msg=key)
     assert gradients.keys() == their_gradients.keys()
     for key, gradient in their_gradients.items():
         largest = np.abs(gradient).max()

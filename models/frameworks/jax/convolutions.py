@@ -138,12 +138,12 @@ class DepthwiseConvolution(nnx.Conv):
         kernel_HWC = self.kernel[...][:, :, 0]
         # Sums of many products: never in bfloat16.
         x_BHWC = x_BHWC.astype(kernel_HWC.dtype)
-        y_BHWC: jax.Array = jax.lax.platform_dependent(x_BHWC, kernel_HWC, cpu=depthwise, default=_grouped)
+        y_BHWC: jax.Array = jax.lax.platform_dependent(x_BHWC, kernel_HWC, cpu=depthwise, default=grouped)
         y_BHWC = y_BHWC + self.bias[...]
         return y_BHWC.astype(self.computes_in)
 
 
-def _grouped(x_BHWC: jax.Array, kernel_HWC: jax.Array) -> jax.Array:
+def grouped(x_BHWC: jax.Array, kernel_HWC: jax.Array) -> jax.Array:
     """The same as one operation of XLA."""
     margin = kernel_HWC.shape[0] // 2
     return jax.lax.conv_general_dilated(
