@@ -20,6 +20,7 @@ _FORMATS: Mapping[str, str] = MappingProxyType(
         ".jsonl": "jsonl",
         ".npz": "npz",
         ".parquet": "parquet",
+        ".zip": "zip",
     }
 )
 SUFFIXES: tuple[str, ...] = tuple(_FORMATS)

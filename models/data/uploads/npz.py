@@ -1,7 +1,6 @@
 """Uploads in NumPy's .npz format: arrays `x`, `y`, or `x_train`, `y_train` and, if there are, `x_test`, `y_test`,
 `x_val`, `y_val`."""
 
-import io
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from models.data.assembly import assemble
 from models.data.dataset import Dataset, Split
 from models.data.uploads import npy
+from models.data.uploads.archives import SteadyFile
 from models.data.uploads.labels import classes_of, encode
 from models.data.uploads.options import Limits, UploadOptions
 from models.data.uploads.samples import check_samples, image_pixels, label_texts, table_values, target_values
@@ -21,19 +21,6 @@ from models.signature import Task
 _SUFFIXES = ("", "_train", "_val", "_test")
 _KNOWN = tuple(f"{part}{suffix}" for suffix in _SUFFIXES for part in "xy")
 _WRITE = "Write it with np.savez or np.savez_compressed."
-_MAX_READ_BYTES = 4 << 20
-
-
-class _SteadyFile(io.FileIO):
-    """A file that refuses to be read in large pieces: zipfile reads an archive's whole directory at once, and a file
-    that is nothing but a directory would fill the memory."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            size = Path(str(self.name)).stat().st_size - self.tell()
-        if size > _MAX_READ_BYTES:
-            raise zipfile.BadZipFile("its directory is too large")
-        return super().read(size) or b""
 
 
 def read(path: Path, options: UploadOptions) -> Dataset:
@@ -77,7 +64,7 @@ def read_arrays(path: Path, limits: Limits) -> dict[str, np.ndarray]:
         InvalidInput: not a zip archive of .npy files, damaged, or beyond the limits.
     """
     try:
-        with _SteadyFile(path) as file, zipfile.ZipFile(file) as archive:
+        with SteadyFile(path) as file, zipfile.ZipFile(file) as archive:
             entries = _entries(archive)
             headers = {name: _header(archive, entry, name) for name, entry in entries.items()}
             _check_size(headers, entries, limits)

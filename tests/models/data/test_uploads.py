@@ -19,7 +19,7 @@ def test_the_formats_are_those_that_the_api_names():
 @pytest.mark.parametrize(
     ("filename", "words"),
     [
-        ("data.nzp", "Did you mean '.npz'"),
+        ("data.nppz", "Did you mean '.npz'"),
         ("data.xlsx", "Known: .csv, .jsonl, .npz, .parquet, .zip"),
         ("data", "Known"),
         ("", "Known"),
