@@ -8,9 +8,9 @@ import jax
 from flax import nnx
 
 from models.frameworks.jax.convolutions import Convolution
-from models.frameworks.jax.layers import DType, FlattenLinear, ReLU, linear
+from models.frameworks.jax.layers import DType, ReLU, linear
 from models.frameworks.jax.noise import Dropout
-from models.frameworks.jax.pooling import adaptive_average_pool, max_pool
+from models.frameworks.jax.pooling import PooledLinear, max_pool
 from models.signature import ImageInput, Signature
 from models.vgg.spec import POOLED, Conv, VGGSpec
 
@@ -26,7 +26,7 @@ class VGG(nnx.Module):
         self.features = nnx.List([module for layer in layers for module in _modules(layer, dtype)])
         self.classifier = nnx.List(
             [
-                FlattenLinear((POOLED, POOLED, spec.features), spec.hidden, dtype),
+                PooledLinear((POOLED, POOLED, spec.features), spec.hidden, dtype),
                 ReLU(),
                 Dropout(spec.dropout),
                 linear(spec.hidden, spec.hidden, dtype),
@@ -40,7 +40,7 @@ class VGG(nnx.Module):
         """x [B, H, W, C], normalised. Returns logits [B, K]."""
         for module in self.features:
             x_BHWC = module(x_BHWC)
-        x = adaptive_average_pool(x_BHWC, POOLED, POOLED)
+        x = x_BHWC
         for module in self.classifier:
             x = module(x, training) if isinstance(module, Dropout) else module(x)
         return x

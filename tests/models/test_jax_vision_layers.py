@@ -16,7 +16,7 @@ from models.frameworks.jax.convolutions import (
     grouped,
 )
 from models.frameworks.jax.layers import LayerNorm
-from models.frameworks.jax.pooling import adaptive_average_pool
+from models.frameworks.jax.pooling import PooledLinear, adaptive_average_pool
 
 
 def random(*shape, seed=0):
@@ -64,6 +64,23 @@ def test_adaptive_average_pooling_is_torchs(height, width):
 def test_pooling_to_the_same_size_changes_no_bit():
     x = jnp.asarray(random(1, 7, 7, 2), jnp.float32)
     assert adaptive_average_pool(x, 7, 7) is x
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (4, 5), (2, 3)])
+def test_a_linear_layer_over_a_pooled_map_is_torchs(height, width):
+    def of_torch(x, weight, bias):
+        pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), (2, 3)).permute(0, 2, 3, 1)
+        return pooled.reshape(2, -1) @ weight + bias
+
+    compared(
+        lambda x, weight, bias: with_parameters(
+            PooledLinear((2, 3, 4), 5, jnp.float64), kernel=weight, bias=bias
+        )(x),
+        of_torch,
+        random(2, height, width, 4),
+        random(24, 5, seed=1),
+        random(5, seed=2),
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -15,6 +15,7 @@ from flax import nnx
 
 from models.frameworks.jax.convolutions import Convolution, DepthwiseConvolution, PatchConvolution
 from models.frameworks.jax.layers import BatchNorm, FlattenLinear, TorchParam
+from models.frameworks.jax.pooling import PooledLinear
 
 Convert = Callable[[Any, np.ndarray], np.ndarray]
 """From a layer and one of its tensors to the same tensor in the other layout."""
@@ -92,6 +93,10 @@ def _hwc_o_to_o_chw(layer: FlattenLinear, array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array.reshape(*layer.sample, outputs), (-2, -1), (1, 0)).reshape(outputs, -1)
 
 
+FLATTENED = {
+    "kernel": Layout("weight", _o_chw_to_hwc_o, _hwc_o_to_o_chw),
+    "bias": Layout("bias", _same, _same),
+}
 CONVOLUTION = {
     "kernel": Layout("weight", _oihw_to_hwio, _hwio_to_oihw),
     "bias": Layout("bias", _same, _same),
@@ -101,10 +106,8 @@ LAYOUTS: Mapping[type, Mapping[str, Layout]] = {
         "kernel": Layout("weight", _transposed, _transposed),
         "bias": Layout("bias", _same, _same),
     },
-    FlattenLinear: {
-        "kernel": Layout("weight", _o_chw_to_hwc_o, _hwc_o_to_o_chw),
-        "bias": Layout("bias", _same, _same),
-    },
+    FlattenLinear: FLATTENED,
+    PooledLinear: FLATTENED,
     Convolution: CONVOLUTION,
     PatchConvolution: CONVOLUTION,
     DepthwiseConvolution: CONVOLUTION,
