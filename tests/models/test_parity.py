@@ -63,12 +63,14 @@ CASES = {
     "cnn-colour-odd": Case(SPECS["cnn"](width=5, stages=2), images(13, 11, 3)),
     "resnet18-imagenet": Case(SPECS["resnet18"](), images(16, 16, 3), batch_size=16),
     "resnet18-cifar": Case(SPECS["resnet18"](stem="cifar"), images(8, 8, 1)),
-    "vgg16-grey": Case(SPECS["vgg16"](width=4, hidden=16, dropout=0.0), images(32, 32, 1)),
+    "vgg16-grey": Case(SPECS["vgg16"](width=4, hidden=16), images(32, 32, 1)),
     "convnext_tiny-colour": Case(
-        SPECS["convnext_tiny"](depths=(1, 1, 1, 1), widths=(4, 6, 8, 10), stochastic_depth=0.0),
+        SPECS["convnext_tiny"](depths=(1, 1, 1, 1), widths=(4, 6, 8, 10), stochastic_depth=0.5),
         images(32, 35, 3),
     ),
-    "vit-grey": Case(SPECS["vit"](patch_size=4, layers=2, heads=2, hidden=16, mlp=24), images(16, 16, 1)),
+    "vit-grey": Case(
+        SPECS["vit"](patch_size=4, layers=2, heads=2, hidden=16, mlp=24, dropout=0.1), images(16, 16, 1)
+    ),
 }
 OPTIMIZERS = {
     "sgd": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
