@@ -7,13 +7,16 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from models.architecture import Spec, Tensor
+from models.bilstm.spec import BiLSTMSpec
 from models.cnn.spec import CNNSpec
 from models.convnext.spec import ConvNeXtSpec
+from models.distilbert.spec import DistilBERTSpec
 from models.framework import Framework
 from models.linear.spec import LinearSpec
 from models.mlp.spec import MLPSpec
 from models.resnet.spec import ResNet18Spec, ResNet34Spec, ResNet50Spec
 from models.signature import Signature
+from models.transformer.spec import TransformerSpec
 from models.vgg.spec import VGG11Spec, VGG16Spec
 from models.vit.spec import ViTSpec
 
@@ -28,6 +31,9 @@ AnySpec = (
     | VGG16Spec
     | ConvNeXtSpec
     | ViTSpec
+    | BiLSTMSpec
+    | TransformerSpec
+    | DistilBERTSpec
 )
 ModelSpec = Annotated[AnySpec, Field(discriminator="architecture")]
 

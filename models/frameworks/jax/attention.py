@@ -48,8 +48,9 @@ class MultiHeadAttention(nnx.Module):
         self.out_proj = linear(features, features, dtype)
         self.heads, self.dtype = heads, dtype
 
-    def __call__(self, x_BTC: jax.Array) -> jax.Array:
+    def __call__(self, x_BTC: jax.Array, allowed_BT: jax.Array | None = None) -> jax.Array:
+        """allowed_BT: bool, which tokens may be taken of; None: all."""
         weight, bias = (part[...].astype(self.dtype) for part in (self.in_proj_weight, self.in_proj_bias))
         projected = x_BTC.astype(self.dtype) @ weight.T + bias
         q_BHTD, k_BHTD, v_BHTD = (split_heads(part, self.heads) for part in jnp.split(projected, 3, axis=-1))
-        return self.out_proj(merge_heads(attention_weights(q_BHTD, k_BHTD) @ v_BHTD))
+        return self.out_proj(merge_heads(attention_weights(q_BHTD, k_BHTD, allowed_BT) @ v_BHTD))

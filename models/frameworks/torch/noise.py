@@ -39,22 +39,22 @@ class SeededDropout(nn.Module):
 
     def __init__(self, rate: float, elements: Elements) -> None:
         super().__init__()
-        self.rate, self.key = rate, 0
+        self.p, self.key = rate, 0  # `p`, for some networks look at their dropout modules
         self._elements = elements
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape; elements are numbered in row-major order."""
-        return x * self._mask(tuple(x.shape), x) if self.training and self.rate else x
+        return x * self._mask(tuple(x.shape), x) if self.training and self.p else x
 
     def _mask(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """0 or 1 / (1 - rate)."""
-        if self.rate == 1:
+        if self.p == 1:
             return torch.zeros(shape, dtype=like.dtype, device=like.device)
         h = self._elements.spread(prod(shape), like.device) + self.key
         h.bitwise_xor_(h.bitwise_right_shift(SHIFT)).mul_(FIRST)
         h.bitwise_xor_(h.bitwise_right_shift(SHIFT)).mul_(SECOND)
-        kept = h.ge_(threshold(self.rate)).to(like.dtype)
-        return kept.mul_(1 / (1 - self.rate)).view(shape)
+        kept = h.ge_(threshold(self.p)).to(like.dtype)
+        return kept.mul_(1 / (1 - self.p)).view(shape)
 
 
 class SeededStochasticDepth(SeededDropout):
@@ -63,7 +63,7 @@ class SeededStochasticDepth(SeededDropout):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, ...]."""
         rows = (x.shape[0], *(1 for _ in x.shape[1:]))
-        return x * self._mask(rows, x) if self.training and self.rate else x
+        return x * self._mask(rows, x) if self.training and self.p else x
 
 
 class Noise:

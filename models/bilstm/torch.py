@@ -1,0 +1,78 @@
+"""The bidirectional LSTM in PyTorch. Twin: jax.py.
+
+Shape suffixes: B batch, T tokens, C features, K classes.
+Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093; names and gates are those of torch.nn.LSTM.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.bilstm.spec import BiLSTMSpec
+from models.signature import Signature
+
+
+class BiLSTM(nn.Module):
+    def __init__(self, spec: BiLSTMSpec, vocabulary: int, padding: int, classes: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.embedding = nn.Embedding(vocabulary, spec.embedding, padding_idx=padding)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.lstm = nn.LSTM(spec.embedding, spec.hidden, spec.layers, bidirectional=True, batch_first=True)
+        self.head_dropout = nn.Dropout(spec.dropout)
+        self.fc = nn.Linear(4 * spec.hidden, classes)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """ids_BT, padded at the end -> logits_BK."""
+        allowed_BT = ids_BT != self.padding
+        x_BTC = self.dropout(self.embedding(ids_BT))
+        x_BTC = read_both_ways(self.lstm, x_BTC, allowed_BT.sum(1))
+        pooled_BC = torch.cat((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), dim=1)
+        logits_BK: Tensor = self.fc(self.head_dropout(pooled_BC))
+        return logits_BK
+
+
+def read_both_ways(lstm: nn.LSTM, x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
+    """`lstm(x_BTC)` as if each text ended where it does.
+
+    Its second direction would begin with the padding. Reading each text backwards instead needs no packed sequences,
+    which neither torch.export nor ONNX has.
+    """
+    for layer in range(lstm.num_layers):
+        ahead_BTC = _one_way(lstm, f"l{layer}", x_BTC)
+        behind_BTC = _one_way(lstm, f"l{layer}_reverse", backwards(x_BTC, lengths_B))
+        x_BTC = torch.cat((ahead_BTC, backwards(behind_BTC, lengths_B)), dim=2)
+    return x_BTC
+
+
+def backwards(x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
+    """Each text from its last token to its first; what lies behind it stays where it is. Its own inverse."""
+    places_T = torch.arange(x_BTC.shape[1], device=x_BTC.device)
+    last_BT = lengths_B[:, None] - 1 - places_T
+    index_BT = torch.where(last_BT >= 0, last_BT, places_T)
+    return x_BTC.gather(1, index_BT[..., None].expand(-1, -1, x_BTC.shape[2]))
+
+
+def largest_of(x_BTC: Tensor, allowed_BT: Tensor) -> Tensor:
+    return x_BTC.masked_fill(~allowed_BT[..., None], -torch.inf).amax(1)
+
+
+def mean_of(x_BTC: Tensor, allowed_BT: Tensor) -> Tensor:
+    kept_BT1 = allowed_BT[..., None].to(x_BTC.dtype)
+    return (x_BTC * kept_BT1).sum(1) / kept_BT1.sum(1)
+
+
+def _one_way(lstm: nn.LSTM, suffix: str, x_BTC: Tensor) -> Tensor:
+    """The hidden features after every token of one direction of one layer."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    weights = [getattr(lstm, f"{name}_{suffix}") for name in names]
+    start = x_BTC.new_zeros(1, x_BTC.shape[0], lstm.hidden_size)
+    # Input, state, weights; with biases, one layer, no dropout, training, one direction, batch first.
+    found: tuple[Tensor, Tensor, Tensor] = torch.lstm(
+        x_BTC, (start, start), weights, True, 1, 0.0, lstm.training, False, True
+    )
+    return found[0]
+
+
+def build(spec: BiLSTMSpec, signature: Signature) -> BiLSTM:
+    taken = spec.tokens(signature)
+    return BiLSTM(spec, taken.vocabulary, taken.padding, signature.outputs)
