@@ -27,6 +27,13 @@ def read_texts(records: Records, options: UploadOptions) -> Dataset:
     texts = Texts.of(_texts(records, text, label, labels, options))
     if not labels:
         raise InvalidInput("The file has no rows of data.", pointer="/file")
+    if not any(map(_WORD.search, texts)):
+        raise InvalidInput(
+            f"No text of column {records.columns[text]!r} has a letter or a digit, so there is no word that a network"
+            " could learn. Is it the right column?",
+            pointer="/file",
+            code="no_words",
+        )
     classes = classes_of(labels, f"Column {records.columns[label]!r}", options.limits)
     return assemble(
         "text-classification",
@@ -68,14 +75,12 @@ def _texts(
 
 def _problem(value: Value, options: UploadOptions) -> str | None:
     """What is wrong with a text, as the rest of a sentence."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and not any(map(str.isprintable, value.strip()))):
         return " is empty; fill it in or leave the row out"
     if not isinstance(value, str):
         return f" is {str(value)[:40]}, not a text"
     if len(value) > options.limits.record_characters:
         return f" has more than {options.limits.record_characters} characters"
-    if not _WORD.search(value):
-        return " has no letter and no digit, so no word that a network could know; leave the row out"
     if "\x00" in value or not _encodable(value):
         return " holds characters that are no text (NUL, or half of a surrogate pair)"
     return None

@@ -195,7 +195,7 @@ def test_columns_of_texts_may_have_other_names(upload):
     [
         ({"text": ""}, "column 'text' is empty"),
         ({"text": None}, "column 'text' is empty"),
-        ({"text": "?! ... -- \u2026"}, "column 'text' has no letter and no digit"),
+        ({"text": " \u200b\u2028 "}, "column 'text' is empty"),
         ({"label": ""}, "column 'label' is empty"),
     ],
 )
@@ -203,6 +203,14 @@ def test_a_bad_text_is_refused_by_row(upload, changes, words):
     rows = [{**row, **(changes if index == 4 else {})} for index, row in enumerate(TEXTS)]
     with pytest.raises(InvalidInput, match=f"(Row 6|Line 5|Row 5), {words}"):
         upload(rows, "text-classification")
+
+
+def test_punctuation_is_a_text_but_not_all_there_may_be(upload):
+    some = [{**row, "text": "?!" if index == 4 else row["text"]} for index, row in enumerate(TEXTS)]
+    assert "?!" in {text for part in ("train", "validation", "test")
+                    for text in getattr(upload(some, "text-classification"), part).texts}  # fmt: skip
+    with pytest.raises(InvalidInput, match="no word that a network could learn"):
+        upload([{**row, "text": "?! \u2026"} for row in TEXTS], "text-classification")
 
 
 def test_texts_of_one_class_are_refused(upload):
