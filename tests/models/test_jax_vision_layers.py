@@ -50,9 +50,7 @@ def channels_first(of_torch):
     return lambda x, *rest: of_torch(x.permute(0, 3, 1, 2), *rest).permute(0, 2, 3, 1)
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(1, 1), (1, 3), (2, 2), (3, 5), (6, 7), (7, 7), (8, 13), (14, 14), (21, 10)]
-)
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (6, 7), (8, 13), (14, 14), (21, 10)])
 def test_adaptive_average_pooling_is_torchs(height, width):
     compared(
         lambda x: adaptive_average_pool(x, 7, 7),
@@ -66,7 +64,7 @@ def test_pooling_to_the_same_size_changes_no_bit():
     assert adaptive_average_pool(x, 7, 7) is x
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (4, 5), (2, 3)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (4, 5)])
 def test_a_linear_layer_over_a_pooled_map_is_torchs(height, width):
     def of_torch(x, weight, bias):
         pooled = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), (2, 3)).permute(0, 2, 3, 1)
@@ -86,7 +84,7 @@ def test_a_linear_layer_over_a_pooled_map_is_torchs(height, width):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
     ("kernel", "height", "width"),
-    [(1, 2, 1), (3, 1, 1), (3, 2, 2), (3, 1, 5), (3, 4, 2), (3, 5, 6), (7, 2, 3), (7, 5, 4)],
+    [(1, 2, 1), (3, 1, 1), (3, 2, 5), (3, 4, 3), (3, 5, 6), (7, 5, 4)],
 )
 def test_convolutions_are_torchs_however_small_the_map(kernel, height, width, stride):
     compared(
@@ -104,7 +102,7 @@ def test_convolutions_are_torchs_however_small_the_map(kernel, height, width, st
     )
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (8, 8), (9, 8), (17, 5), (3, 26)])
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (8, 8), (9, 17), (3, 26)])
 def test_depthwise_convolutions_are_torchs(height, width):
     compared(
         lambda x, weight, bias: with_parameters(
@@ -133,7 +131,7 @@ def test_a_depthwise_convolution_in_bfloat16_sums_in_float32():
     np.testing.assert_array_equal(coarse(x), exact(x).astype(jnp.bfloat16))
 
 
-@pytest.mark.parametrize(("size", "height", "width"), [(4, 8, 12), (2, 5, 7), (3, 3, 3), (1, 2, 3)])
+@pytest.mark.parametrize(("size", "height", "width"), [(4, 8, 12), (2, 5, 7), (1, 2, 3)])
 def test_patch_convolutions_are_torchs_and_drop_what_is_left_over(size, height, width):
     compared(
         lambda x, weight, bias: with_parameters(
@@ -146,7 +144,7 @@ def test_patch_convolutions_are_torchs_and_drop_what_is_left_over(size, height, 
     )
 
 
-@pytest.mark.parametrize("epsilon", [1e-5, 1e-6, 1e-12])
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-12])
 def test_layer_norm_is_torchs(epsilon):
     compared(
         lambda x, weight, bias: with_parameters(
@@ -165,7 +163,7 @@ def test_layer_norm_keeps_its_digits_far_from_zero():
     np.testing.assert_allclose(LayerNorm(64, jnp.float32)(jnp.asarray(x)), exact, atol=5e-3)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 6])
+@pytest.mark.parametrize("heads", [1, 3])
 def test_attention_is_torchs(heads):
     theirs = torch.nn.MultiheadAttention(12, heads, batch_first=True, dtype=torch.float64)
     names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
