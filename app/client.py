@@ -192,10 +192,27 @@ class Tandem:
         name: str,
         task: str,
         target: str | None = None,
+        text: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        size: tuple[int, int] | None = None,
+        resize: str | None = None,
+        channels: int | None = None,
         test_fraction: float | None = None,
     ) -> Dataset:
-        """Upload a `.npz` or `.csv` file; it is streamed, never held in memory."""
-        form = {"name": name, "task": task} | _given(target=target, test_fraction=test_fraction)
+        """Upload a `.zip`, `.npz`, `.csv`, `.jsonl` or `.parquet` file; it is streamed, never held in memory.
+
+        `columns` says what columns of a table hold ('numeric', 'categorical', 'ignore') where their values look like
+        something else. `size` (height, width), `resize` and `channels` are for images.
+        """
+        form = {"name": name, "task": task} | _given(
+            target=target,
+            text=text,
+            columns=None if columns is None else json.dumps(dict(columns)),
+            size=None if size is None else f"{size[0]}x{size[1]}",
+            resize=resize,
+            channels=channels,
+            test_fraction=test_fraction,
+        )
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         with file.open("rb") as content:
             answer = self._json(

@@ -86,6 +86,11 @@ class Splits(Reply):
     test: int
 
 
+class DataWarning(Reply):
+    code: str
+    detail: str
+
+
 class Dataset(Reply):
     id: str
     name: str
@@ -93,6 +98,8 @@ class Dataset(Reply):
     splits: Splits
     input: dict[str, Any]
     classes: tuple[str, ...] | None = None
+    class_counts: dict[str, tuple[int, ...]] | None = None
+    warnings: tuple[DataWarning, ...] = ()
     sha256: str | None = None
     size_bytes: int | None = None
     created_at: datetime | None = None

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 from tempfile import NamedTemporaryFile
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from app import strict_json
 from app.bodies import media_type, require_plain, validate
 from app.deps import IdempotencyKey, Paging, Uses
 from app.idempotency import Answer, Sent, once
@@ -24,7 +24,9 @@ from app.schemas.previews import Preview, SplitName
 from app.services import Services
 from models.data import uploads
 from models.data.uploads import UploadOptions
-from models.errors import InvalidInput, UnsupportedMedia
+from models.data.uploads.options import ColumnKind
+from models.errors import InvalidInput, TandemError, UnsupportedMedia
+from models.preprocessing.options import Resize
 from models.signature import Task
 from workers import datasets
 from workers.datasets import DatasetRecord
@@ -46,16 +48,71 @@ class Previewed(BaseModel):
     limit: int = Field(default=8, ge=1, le=100, description="How many samples.", examples=[8])
 
 
+LARGEST_SIDE = 4096
+
+
+def _sides(value: object) -> object:
+    """'64' or '48x64' as height and width."""
+    if not isinstance(value, str):
+        return value
+    sides = value.lower().replace(",", "x").split("x")
+    if len(sides) > 2 or not all(side.strip().isdecimal() and len(side) < 6 for side in sides):
+        raise ValueError("write the size as '64', or as height and width: '48x64'")
+    return (int(sides[0]), int(sides[-1]))
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 6 else value
+
+
 class UploadForm(BaseModel):
     """The fields that come with the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     task: Task
-    target: str | None = Field(default=None, max_length=200, description="The column to predict (CSV).")
+    target: str | None = Field(
+        default=None, max_length=200, description="The column to predict; for texts 'label' unless given."
+    )
+    text: str | None = Field(
+        default=None, max_length=200, description="The column that holds the text; 'text' unless given."
+    )
+    columns: dict[str, ColumnKind] | None = Field(
+        default=None,
+        description="What columns of a table hold, as a JSON object, where it is not what their values look like:"
+        " 'numeric', 'categorical' or 'ignore'.",
+    )
+    size: Annotated[tuple[int, int], BeforeValidator(_sides)] | None = Field(
+        default=None,
+        description="Images: height and width in pixels, as '64' or '48x64'. Without it images of one size keep it, and"
+        " others get their median size, at most 224.",
+    )
+    resize: Resize | None = Field(
+        default=None, description="Images: how other proportions get this size; 'stretch' unless given."
+    )
+    channels: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = Field(
+        default=None, description="Images: 1 for grey, 3 for coloured; without it all must be of one kind."
+    )
     test_fraction: float | None = Field(
         default=None, description="How much to set aside for the test, if the file has no test part."
     )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _parsed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return strict_json.loads(value.encode())
+        except TandemError as error:
+            raise ValueError(f'write a JSON object, e.g. {{"zip": "categorical"}}. {error.detail}') from error
+
+    @field_validator("size")
+    @classmethod
+    def _bounded(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None and not all(1 <= side <= LARGEST_SIDE for side in size):
+            raise ValueError(f"a side has 1 to {LARGEST_SIDE} pixels")
+        return size
 
 
 FORM_EXAMPLE = {"name": "iris", "task": "tabular-classification", "target": "species", "test_fraction": 0.15}
@@ -71,8 +128,10 @@ UPLOAD_BODY: dict[str, Any] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "A `.npz` with `x` and `y` (or `x_train`, `y_train`, `x_test`, `y_test`),"
-                            " or a `.csv` with a header.",
+                            "description": "Images: a `.zip` of class folders, perhaps under `train` and `test`, or a"
+                            " `.npz` with `x` and `y` (or `x_train`, `y_train`, `x_test`, `y_test`). Texts: `.jsonl`,"
+                            " `.csv` or `.parquet` with a column of texts and one of labels. Tables: the same three, or"
+                            " `.npz`.",
                         },
                         **UploadForm.model_json_schema()["properties"],
                     },
@@ -162,7 +221,7 @@ def _take_in(uses: Services, key: str | None, form: Form) -> Response:
 
     def create(claim: IdempotencyClaim | None) -> DatasetRecord:
         datasets.check_name(uses.database, fields.name)
-        dataset = uploads.ingest(_path(part.content), f"upload{part.suffix}", _options(fields))
+        dataset = uploads.ingest(_path(part.content), f"upload{part.suffix}", _options(uses, fields))
         return datasets.add(uses.database, uses.store, fields.name, dataset, idempotency=claim)
 
     sent = Sent(key, "POST /datasets", fingerprint(fields.model_dump_json(), part.suffix, part.sha256))
@@ -181,9 +240,9 @@ def _file(form: Form) -> FilePart:
     )
 
 
-def _options(fields: UploadForm) -> UploadOptions:
-    options = UploadOptions(fields.task, fields.target)
-    return options if fields.test_fraction is None else replace(options, test_fraction=fields.test_fraction)
+def _options(uses: Services, fields: UploadForm) -> UploadOptions:
+    given = fields.model_dump(exclude_none=True, exclude={"name"})
+    return UploadOptions(**given, folder=uses.settings.uploads_dir)
 
 
 def _path(file: BinaryIO) -> FilePath:

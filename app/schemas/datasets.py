@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from app.schemas.paging import Answer
 from models.data.dataset import Splits
+from models.data.report import ClassCounts, DataWarning
 from models.signature import Input, Task
 from workers.datasets import DatasetRecord
 
@@ -31,6 +32,13 @@ class Dataset(Answer):
                         "features": 4,
                         "columns": ["sepal_length", "sepal_width", "petal_length", "petal_width"],
                     },
+                    "class_counts": {"train": [35, 35, 35], "validation": [7, 8, 7], "test": [8, 7, 8]},
+                    "warnings": [
+                        {
+                            "code": "small_split",
+                            "detail": "The test split has 23 sample(s): what is measured on it is mostly chance.",
+                        }
+                    ],
                     "size_bytes": 4120,
                     "builtin": False,
                     "created_at": "2026-01-05T09:30:00Z",
@@ -47,6 +55,13 @@ class Dataset(Answer):
     classes: tuple[str, ...] | None
     target: str | None
     input: Input
+    class_counts: ClassCounts | None = Field(
+        description="Samples of each class in each split, in the order of the classes; null for regression, and for a"
+        " built-in dataset that no job has used yet."
+    )
+    warnings: tuple[DataWarning, ...] = Field(
+        description="What makes the dataset's figures less worth than they look."
+    )
     size_bytes: int | None
     builtin: bool
     created_at: datetime
@@ -63,6 +78,8 @@ class Dataset(Answer):
             classes=about.classes,
             target=about.target,
             input=about.input,
+            class_counts=about.report.class_counts if about.report else None,
+            warnings=about.report.warnings if about.report else (),
             size_bytes=record.size_bytes,
             builtin=record.builtin,
             created_at=record.created_at,

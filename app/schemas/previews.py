@@ -9,21 +9,26 @@ from PIL import Image
 from pydantic import ConfigDict, Field
 
 from app.schemas.paging import Answer
+from models.columns import BooleanColumn, CategoricalColumn, Column
 from models.data.dataset import Dataset as Samples
 from models.data.dataset import Split
-from models.signature import ImageInput, TableInput
+from models.data.texts import Texts
+from models.signature import ImageInput, Input, TableInput
 from workers.datasets import DatasetRecord
 
 SplitName = Literal["train", "validation", "test"]
 MOST_BYTES = 4 << 20
 """Of raw samples in one preview. The first one is shown however large it is."""
+LONGEST_TEXT = 2000
+"""Characters of a text that are shown."""
 
 
 class PreviewRow(Answer):
     """One sample."""
 
     input: dict[str, Any] = Field(
-        description='As `POST /predict` takes it: `{"image": "<base64 of a PNG>"}`, or an object by column name.'
+        description='As `POST /predict` takes it: `{"image": "<base64 of a PNG>"}`, `{"text": ...}`, or an object by'
+        " column name."
     )
     label: str | None = Field(description="The class; null for regression.")
     value: float | None = Field(description="The number to predict; null for classification.")
@@ -56,22 +61,49 @@ class Preview(Answer):
     @classmethod
     def of(cls, record: DatasetRecord, samples: Samples, split: SplitName, limit: int) -> Self:
         part: Split = getattr(samples, split)
-        shown = min(limit, len(part), max(1, MOST_BYTES // part.x[0].nbytes))
-        rows = (_row(samples, part.x[index], part.y[index]) for index in range(shown))
+        shown = min(limit, len(part), max(1, MOST_BYTES // _bytes_of(part, 0)))
+        rows = (_row(samples, part, index) for index in range(shown))
         return cls(id=record.id, name=record.name, split=split, rows=tuple(rows))
 
 
-def _row(samples: Samples, x: np.ndarray, y: np.generic) -> PreviewRow:
-    """`x`: uint8 [H, W, C] or float32 [F]; `y`: int64 or float32."""
-    about = samples.description
-    if isinstance(about.input, ImageInput):
-        found: dict[str, Any] = {"image": base64.b64encode(_png(x)).decode("ascii")}
-    else:
-        assert isinstance(about.input, TableInput)
-        found = dict(zip(about.input.columns, map(_number, x), strict=True))
+def _bytes_of(part: Split, index: int) -> int:
+    return (
+        min(int(part.x.sizes[index]), 4 * LONGEST_TEXT) if isinstance(part.x, Texts) else part.x[index].nbytes
+    )
+
+
+def _row(samples: Samples, part: Split, index: int) -> PreviewRow:
+    about, y = samples.description, part.y[index]
+    found = _input(about.input, part, index)
     if about.classes is None:
         return PreviewRow(input=found, label=None, value=_number(y))
     return PreviewRow(input=found, label=about.classes[int(y)], value=None)
+
+
+def _input(about: Input, part: Split, index: int) -> dict[str, Any]:
+    """The sample as `POST /predict` takes it."""
+    if isinstance(part.x, Texts):
+        text = part.x[index]
+        return {"text": text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}\u2026"}
+    x = part.x[index]
+    if isinstance(about, ImageInput):
+        return {"image": base64.b64encode(_png(x)).decode("ascii")}
+    assert isinstance(about, TableInput)
+    if about.fields is None:
+        return dict(zip(about.columns, map(_number, x), strict=True))
+    return {field.name: _value(field, value) for field, value in zip(about.fields, x, strict=True)}
+
+
+def _value(field: Column, value: np.generic) -> str | float | bool | None:
+    """A stored value of a column as its sender wrote it."""
+    if np.isnan(value):
+        return None
+    match field:
+        case CategoricalColumn():
+            return (*field.categories, *field.unseen)[int(value)]
+        case BooleanColumn():
+            return bool(value)
+    return _number(value)
 
 
 def _png(pixels_HWC: np.ndarray) -> bytes:

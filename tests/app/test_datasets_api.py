@@ -48,7 +48,9 @@ def test_a_table_is_uploaded(client: httpx.Client) -> None:
     assert dataset["task"] == "tabular-classification"
     assert dataset["classes"] == ["a", "b"]
     assert dataset["target"] == "kind"
-    assert dataset["input"] == {"kind": "table", "features": 2, "columns": ["width", "height"]}
+    assert dataset["input"] == {
+        "kind": "table", "features": 2, "columns": ["width", "height"], "fields": None,
+    }  # fmt: skip
     assert sum(dataset["splits"].values()) == ROWS
     assert len(dataset["sha256"]) == 64
     assert dataset["size_bytes"] > 0
@@ -186,12 +188,20 @@ def test_an_unknown_dataset_comes_with_the_nearest_name(client: httpx.Client) ->
         ({"task": None}, 422, "/task", "required"),
         ({"task": "image-clasification"}, 422, "/task", "Did you mean 'image-classification'?"),
         ({"taks": "x"}, 422, "/taks", "Did you mean 'task'?"),
-        ({"task": "text-classification"}, 422, "/task", "not supported"),
+        ({"task": "text-classification"}, 422, "/text", "no column 'text'"),
+        ({"task": "text-classification", "text": "kind"}, 422, "/text", "two columns"),
+        ({"columns": "{"}, 422, "/columns", ""),
+        ({"columns": '{"width": "number"}'}, 422, "/columns/width", "numeric"),
+        ({"columns": '{"widht": "numeric"}'}, 422, "/columns/widht", "Did you mean 'width'?"),
+        ({"size": "large"}, 422, "/size", "48x64"),
+        ({"size": "0"}, 422, "/size", "4096"),
+        ({"channels": "2"}, 422, "/channels", "3"),
+        ({"resize": "squeeze"}, 422, "/resize", "stretch"),
         ({"target": "knd"}, 422, "/target", "kind"),
         ({"test_fraction": "2"}, 422, "/test_fraction", "between"),
         ({"test_fraction": "half"}, 422, "/test_fraction", "valid number"),
         ({"test_fraction": "nan"}, 422, "/test_fraction", ""),
-        ({"filename": "data.parquet"}, 422, "/file", ".csv"),
+        ({"filename": "data.xlsx"}, 422, "/file", ".csv"),
         ({"filename": "data"}, 422, "/file", ".csv"),
         ({"content": b"PK\x03\x04 no archive", "filename": "a.npz"}, 422, None, ""),
         ({"content": CSV.replace("7,15", "7,fifteen")}, 422, None, "height"),
