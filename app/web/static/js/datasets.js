@@ -34,12 +34,18 @@ function card(dataset) {
     ),
     h("small", {}, [dataset.task.replace("-", " "), input(dataset.input), dataset.target && `predicts ${dataset.target}`].filter(Boolean).join(" · ")),
     h("small", {}, `${number(splits.train)} to train on, ${number(splits.validation)} to validate, ${number(splits.test)} to test`, dataset.size_bytes === null ? "" : ` · ${bytes(dataset.size_bytes)}`, dataset.builtin ? "" : [" · ", time(dataset.created_at)]),
-    dataset.classes && h("small", { title: dataset.classes.join(", ") }, classes(dataset.classes)),
+    dataset.classes && h("small", { title: counted(dataset) }, classes(dataset.classes)),
+    dataset.warnings.map(({ detail }) => h("small", { class: "warning" }, detail)),
   );
 }
 
-const input = ({ kind, width, height, channels, features, columns }) =>
-  kind === "image" ? `${width}×${height} ${channels === 1 ? "grey" : "colour"} images` : `${features} columns: ${shortened(columns, 8)}`;
+const input = ({ kind, width, height, channels, columns }) => {
+  if (kind === "image") return `${width}×${height} ${channels === 1 ? "grey" : "colour"} images`;
+  return kind === "text" ? "texts" : `${columns.length} columns: ${shortened(columns, 8)}`;
+};
+/** How many samples of each class there are, for hovering over. */
+const counted = ({ classes, class_counts: counts }) =>
+  classes.map((name, at) => (counts ? `${name}: ${counts.train[at]} + ${counts.validation[at]} + ${counts.test[at]}` : name)).join("\n");
 const classes = (names) => `${names.length} classes: ${shortened(names, 12)}`;
 const shortened = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? ", …" : "");
 
@@ -67,21 +73,33 @@ $("file").addEventListener("change", async () => {
   const [file] = $("file").files;
   problems.clear($("upload"));
   if (!file) return;
-  const csv = /\.csv$/i.test(file.name);
+  const columnar = /\.(csv|jsonl|parquet)$/i.test(file.name);
   if (!$("dataset-name").value) $("dataset-name").value = nameOf(file.name);
-  $("target-field").hidden = !csv;
-  $("task").value = csv ? "tabular-classification" : "image-classification";
-  if (csv) offerColumns(await file.slice(0, HEAD_BYTES).text());
+  $("target-field").hidden = !columnar;
+  $("size-field").hidden = !/\.zip$/i.test(file.name);
+  $("task").value = columnar ? "tabular-classification" : "image-classification";
+  if (/\.(csv|jsonl)$/i.test(file.name)) offerColumns(await file.slice(0, HEAD_BYTES).text(), /\.jsonl$/i.test(file.name));
 });
 
 /** A file's name as a dataset's. */
 const nameOf = (file) => file.toLowerCase().replace(/\.[^.]*$/, "").replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+/, "").slice(0, 64);
 
-/** The first line's names; the last column is what is predicted most often. */
-function offerColumns(head) {
-  const columns = head.split(/\r?\n/, 1)[0].split(",").map((name) => name.trim().replace(/^"(.*)"$/, "$1"));
+/** The first line's names; what is predicted is called label, or else is the last column. */
+function offerColumns(head, isJson) {
+  const [first] = head.split(/\r?\n/, 1);
+  const columns = isJson ? namesIn(first) : first.split(",").map((name) => name.trim().replace(/^"(.*)"$/, "$1"));
   $("columns").replaceChildren(...columns.map((name) => new Option(name)));
-  $("target").value = columns.at(-1);
+  $("target").value = columns.includes("label") ? "label" : (columns.at(-1) ?? "");
+  if (columns.includes("text") && columns.includes("label")) $("task").value = "text-classification";
+}
+
+/** None where the line is longer than what was looked at, or is no JSON; the server will explain that. */
+function namesIn(line) {
+  try {
+    return Object.keys(JSON.parse(line));
+  } catch {
+    return [];
+  }
 }
 
 $("upload").addEventListener("submit", (event) => {
@@ -99,7 +117,7 @@ async function send() {
     $("sent").setAttribute("aria-valuenow", Math.round((share ?? 0) * 100));
   });
   $("upload").reset();
-  $("target-field").hidden = true;
+  $("target-field").hidden = $("size-field").hidden = true;
   say($("uploaded"), `${dataset.name} is there.`);
   await load();
 }
@@ -110,6 +128,7 @@ function form() {
   data.append("name", $("dataset-name").value.trim());
   data.append("task", $("task").value);
   if (!$("target-field").hidden && $("target").value) data.append("target", $("target").value);
+  if (!$("size-field").hidden && $("size").value) data.append("size", $("size").value.replace("×", "x"));
   if ($("test-fraction").value) data.append("test_fraction", $("test-fraction").value);
   return data;
 }

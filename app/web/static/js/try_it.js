@@ -69,11 +69,14 @@ function takeDrops(place) {
   });
 }
 
-/** Lines of numbers, between commas, semicolons, tabs or spaces. What is no number the server will explain. */
+/** Lines of numbers, between commas, semicolons, tabs or spaces; where columns hold more than numbers, between commas.
+ * What is wrong the server will explain. */
 function rows() {
+  if (version().input.fields) return lines($("row")).map((line) => line.split(",").map((part) => valueOf(part.trim())));
   return lines($("row")).map((line) => line.split(/[\s,;]+/).filter(Boolean).map((part) => (Number.isFinite(Number(part)) ? Number(part) : part)));
 }
 
+const valueOf = (part) => (part === "" ? null : Number.isFinite(Number(part)) ? Number(part) : part);
 const texts = () => lines($("text"));
 const lines = (box) => box.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
