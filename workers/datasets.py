@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from models.data import dataset as dataset_file
 from models.data.builtin import BUILTIN
 from models.data.dataset import Dataset, DatasetDescription
+from models.data.report import Report
 from models.errors import Conflict, InvalidInput, NotFound, suggest
 from models.job import NAME_PATTERN
 from workers import idempotency as idempotency_keys
@@ -136,12 +137,13 @@ def delete(db: Database, store: ArtifactStore, name_or_id: str) -> None:
         discard(db, store, sha256)
 
 
-def record_prepared(db: Database, name: str, artifact: Artifact) -> None:
-    """A built-in dataset's file is in the store now."""
+def record_prepared(db: Database, name: str, artifact: Artifact, report: Report | None = None) -> None:
+    """A built-in dataset's file is in the store now, and its samples have been looked at."""
     _introduce_builtins(db)
     with db.session() as session:
         row = _find(session, name, for_update=True)
         row.sha256, row.size_bytes = artifact.sha256, artifact.size_bytes
+        row.description = {**row.description, "report": report and report.model_dump(mode="json")}
 
 
 def hold(session: Session, dataset_id: str, name: str) -> None:
@@ -195,12 +197,15 @@ def _taken(name: str) -> Conflict:
 
 
 def _record(row: DatasetRow) -> DatasetRecord:
-    # What a built-in is follows the program, not what an older version has stored.
-    source = BUILTIN.get(row.name) if row.builtin else None
+    description = DatasetDescription.model_validate(row.description)
+    if row.builtin and row.name in BUILTIN:
+        # What a built-in is follows the program, not what an older version has stored.
+        now_known = BUILTIN[row.name].description
+        description = now_known.model_copy(update={"report": description.report})
     return DatasetRecord(
         id=row.id,
         name=row.name,
-        description=source.description if source else DatasetDescription.model_validate(row.description),
+        description=description,
         sha256=row.sha256,
         size_bytes=row.size_bytes,
         builtin=row.builtin,

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.checkpoints.choice import chosen
-from models.checkpoints.download import Say
 from models.checkpoints.origin import Origin, of_model, of_published, of_state
 from models.checkpoints.published import Library
 from models.errors import CorruptArtifact
+from models.fetching import Say
 from models.signature import Signature
 from models.state import TrainingState, load_state
 from models.weights import read_weights

@@ -13,6 +13,7 @@ from shutil import rmtree
 
 import structlog
 
+from models.data import dataset as dataset_file
 from models.errors import TandemError, Unavailable
 from workers import assignments, datasets, jobs, messages
 from workers.artifacts import ArtifactStore
@@ -104,7 +105,8 @@ class Supervisor:
 
         def keep_dataset(path: Path) -> None:
             artifact = self._store.put(path)
-            datasets.record_prepared(self._db, dataset.name, artifact)
+            report = dataset_file.read(path).description.report
+            datasets.record_prepared(self._db, dataset.name, artifact, report)
             ledger.note(News(dataset_sha256=artifact.sha256))
 
         attempt = Attempt(

@@ -21,6 +21,7 @@ from models import engine
 from models.catalog import ModelSpec, parameter_count
 from models.data import dataset as datasets
 from models.data.builtin import BUILTIN
+from models.data.inspection import inspected
 from models.engine import Definition, Device, Engine
 from models.errors import TandemError, Unavailable
 from models.fit import fit
@@ -88,7 +89,7 @@ class Trainer:
         self._say(f"preparing {source.name}")
         path = Path(self.assignment.work_folder) / "dataset.safetensors"
         with _alone(path.parents[1] / "datasets.lock"):
-            datasets.write(BUILTIN[source.name].load(Path(source.folder)), path)
+            datasets.write(inspected(BUILTIN[source.name].load(Path(source.folder))), path)
         self.channel.say(messages.DatasetPrepared(path=str(path)))
         return datasets.read(path)
 

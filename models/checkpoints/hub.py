@@ -7,8 +7,8 @@ from typing import TypeVar
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
 
-from models.checkpoints.download import Say, sha256
 from models.errors import NotFound, Unavailable
+from models.fetching import Say, sha256
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER = ("tokenizer.json", "vocab.txt")

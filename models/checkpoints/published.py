@@ -16,9 +16,9 @@ from typing import Any
 
 from models import tensor_files
 from models.checkpoints import hub, process
-from models.checkpoints.download import Say, download, sha256
 from models.checkpoints.tokenizers import tokenizer_json
 from models.errors import CorruptArtifact, NotFound
+from models.fetching import Digest, Say, download, sha256
 from models.published import Published
 
 WEIGHTS, TOKENIZER, COMPLETE = "weights.safetensors", "tokenizer.json", "complete.json"
@@ -117,7 +117,9 @@ class Library:
             path = unfinished / name
             if not path.exists():
                 say: Say = lambda text: self.say(f"downloading {name}: {text}")  # noqa: E731
-                download(url, path, prefix[1], say)
+                download(
+                    url, path, Digest(prefix[1]), say, folder="the folder that TANDEM_PRETRAINED_DIR names"
+                )
             return {name: path}
         path = self.offline / name
         if not path.is_file():

@@ -15,6 +15,7 @@ _MODULES = (
     "fashion_mnist",
     "cifar10",
     "cifar100",
+    "imdb",
 )
 
 

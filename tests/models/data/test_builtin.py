@@ -60,7 +60,7 @@ def small_mnist(name="mnist", torchvision_name="MNIST", classes=CLASSES, splits=
 
 
 def test_the_built_in_sets_are_the_ones_that_the_api_names():
-    assert list(BUILTIN) == ["digits", "diabetes", "mnist", "fashion-mnist", "cifar10", "cifar100"]
+    assert list(BUILTIN) == ["digits", "diabetes", "mnist", "fashion-mnist", "cifar10", "cifar100", "imdb"]
 
 
 @pytest.mark.parametrize("name", BUILTIN)
@@ -70,7 +70,7 @@ def test_a_built_in_set_is_fully_described_before_it_is_read(name):
     assert source.title
     if source.description.classes is not None:
         assert len(set(source.description.classes)) == len(source.description.classes)
-        assert source.description.signature.outputs == {"cifar100": 100}.get(name, 10)
+        assert source.description.signature.outputs == {"cifar100": 100, "imdb": 2}.get(name, 10)
 
 
 def test_describing_the_sets_imports_no_framework():

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import file_digest
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -17,8 +18,25 @@ SILENCE_S = 30.0
 Say = Callable[[str], None]
 
 
-def download(url: str, path: Path, sha256_prefix: str, say: Say) -> None:
+@dataclass(frozen=True)
+class Digest:
+    """What a file's hash must begin with. `algorithm` is one of hashlib's."""
+
+    prefix: str
+    algorithm: str = "sha256"
+
+    def fits(self, path: Path) -> bool:
+        with path.open("rb") as file:
+            return file_digest(file, self.algorithm).hexdigest().startswith(self.prefix)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm.upper().replace('SHA', 'SHA-')} does not begin with {self.prefix}"
+
+
+def download(url: str, path: Path, digest: Digest, say: Say, *, folder: str) -> None:
     """Fetch `url` to `path`. What came is kept beside it in `<name>.part`, and the next call goes on from there.
+
+    `folder` tells people where else the file may be put.
 
     Raises:
         Unavailable: it cannot be fetched, or what came has another hash; that is deleted then.
@@ -28,14 +46,13 @@ def download(url: str, path: Path, sha256_prefix: str, say: Say) -> None:
         _fetch(url, part, say)
     except (OSError, HTTPException) as error:
         raise Unavailable(
-            f"{url} could not be downloaded ({error}). Allow the download, or put the file into the folder that"
-            " TANDEM_PRETRAINED_DIR names.",
+            f"{url} could not be downloaded ({error}). Allow the download, or put the file into {folder}.",
             code="download_failed",
         ) from error
-    if not sha256(part).startswith(sha256_prefix):
+    if not digest.fits(part):
         part.unlink()
         raise Unavailable(
-            f"What came from {url} is not what was published: its SHA-256 does not begin with {sha256_prefix}.",
+            f"What came from {url} is not what was published: its {digest}.",
             code="download_damaged",
         )
     part.replace(path)
