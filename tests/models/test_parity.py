@@ -20,10 +20,12 @@ from models.catalog import architectures, declarations
 from models.engine import Definition, Samples
 from models.framework import FRAMEWORKS
 from models.initial import initial_weights
+from models.lengths import lengths
 from models.plan import Plan, crop_padding
-from models.preprocessing import ImagePreprocessing, Normalisation, TablePreprocessing
-from models.signature import ImageInput, Signature, TableInput
+from models.preprocessing import ImagePreprocessing, Normalisation, TablePreprocessing, TextPreprocessing
+from models.signature import ImageInput, Signature, TableInput, TokenInput
 from models.state import TrainingState, load_state, save_state
+from models.tokenization import trained as trained_tokenizer
 from models.training import TrainingSpec
 from models.weights import ModelCard, WeightsFile, read_weights, write_weights
 
@@ -38,6 +40,11 @@ def images(height, width, channels, classes=5):
 
 def table(task, outputs):
     return Signature(task=task, input=TableInput(features=6, columns=tuple("abcdef")), outputs=outputs)
+
+
+def texts(classes=3):
+    taken = TokenInput(vocabulary=20, length=8, padding=0)  # 8 is the narrowest width: one compilation
+    return Signature(task="text-classification", input=taken, outputs=classes)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ CASES = {
     "vit-grey": Case(
         SPECS["vit"](patch_size=4, layers=2, heads=2, hidden=16, mlp=24, dropout=0.1), images(16, 16, 1)
     ),
+    "bilstm": Case(SPECS["bilstm"](embedding=6, hidden=5, length=8), texts()),
+    "transformer": Case(SPECS["transformer"](layers=1, heads=2, hidden=8, mlp=12, length=8), texts()),
+    "distilbert": Case(
+        SPECS["distilbert"](layers=1, heads=2, hidden=8, mlp=12, positions=9, length=8), texts()
+    ),
 }
 OPTIMIZERS = {
     "sgd": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
@@ -78,7 +90,7 @@ OPTIMIZERS = {
     "adamw": {"name": "adamw", "weight_decay": 0.05, "betas": [0.8, 0.99]},
 }
 # Compilation is dear, and the same optimizers meet smaller networks.
-ONE_OPTIMIZER = {"resnet18-cifar", "vgg16-grey", "convnext_tiny-colour"}
+ONE_OPTIMIZER = {"resnet18-cifar", "vgg16-grey", "convnext_tiny-colour", "transformer", "distilbert"}
 # The bias of attention's keys moves no logit, so that its gradient is nothing but rounding, which is another in every
 # framework. Adam with coupled decay divides that by itself, and multiplies the bias by 100 at every step.
 UNSTEADY = {("vit-grey", "adam")}
@@ -121,6 +133,10 @@ def _frugal(tmp_path_factory):
 def samples(signature: Signature) -> Samples:
     """Random samples, from whose values the targets follow."""
     generator = np.random.default_rng(7)
+    if isinstance(signature.input, TokenInput):
+        x = generator.integers(1, signature.input.vocabulary, (ROWS, signature.input.length), dtype=np.int32)
+        x[np.arange(signature.input.length) >= generator.integers(1, 9, (ROWS, 1))] = signature.input.padding
+        return Samples(x, x[:, 0] % 3)
     if isinstance(signature.input, ImageInput):
         x = generator.integers(0, 256, (ROWS, *signature.input.shape), dtype=np.uint8)
         return Samples(x, generator.integers(0, signature.outputs, ROWS, dtype=np.int32))
@@ -130,7 +146,9 @@ def samples(signature: Signature) -> Samples:
     return Samples(x, (x[:, 0] > 2).astype(np.int32) + (x[:, 1] > 2))
 
 
-def normalisation(signature: Signature) -> Normalisation:
+def normalisation(signature: Signature) -> Normalisation | None:
+    if isinstance(signature.input, TokenInput):
+        return None
     is_image = isinstance(signature.input, ImageInput)
     size = signature.input.channels if is_image else signature.input.features
     mean, std = (np.linspace(110, 130, size), 70.0) if is_image else (np.linspace(1, 3, size), 3.0)
@@ -163,7 +181,11 @@ def start(framework: str, case: Case, training: TrainingSpec, state: TrainingSta
 
 def advance(trainer, case: Case, training: TrainingSpec, first: int, last: int) -> np.ndarray:
     """Results of these steps, the learning rate always 1e-3."""
-    size = case.signature.input.height if isinstance(case.signature.input, ImageInput) else 0
+    taken = case.signature.input
+    size = taken.height if isinstance(taken, ImageInput) else 0
+    of_texts = {}
+    if isinstance(taken, TokenInput):
+        of_texts = {"lengths": lengths(samples(case.signature).x, taken.padding), "longest": taken.length}
     plan = Plan(
         seed=5,
         rows=ROWS,
@@ -171,6 +193,7 @@ def advance(trainer, case: Case, training: TrainingSpec, first: int, last: int) 
         learning_rates=np.full(STEPS, 1e-3),
         augment=training.augment,
         crop_range=2 * crop_padding(size) + 1,
+        **of_texts,
     )
     per_epoch = plan.steps_per_epoch
     cuts = sorted({first, last, *(step for step in range(0, STEPS, per_epoch) if first < step < last)})
@@ -285,6 +308,11 @@ def test_a_float32_forward_pass_agrees(case, rows):
 
 
 def card(case: Case) -> ModelCard:
+    taken = case.signature.input
+    if isinstance(taken, TokenInput):
+        about = taken.model_dump(include={"length", "padding", "vocabulary"})
+        preprocessing = TextPreprocessing(tokenizer=trained_tokenizer(["one two"], case.spec), **about)
+        return ModelCard(model=case.spec, signature=case.signature, preprocessing=preprocessing, classes=None)
     values = normalisation(case.signature)
     mean, std = values.mean.tolist(), (1 / values.inverse_std).tolist()
     if isinstance(case.signature.input, ImageInput):
@@ -315,6 +343,7 @@ CROSSINGS = [
     ("mlp-colour", "adam"),
     ("mlp-tanh-regression", "adamw"),
     ("resnet18-imagenet", "sgd"),
+    ("bilstm", "adam"),
 ]
 
 
