@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.plan import Plan, crop_padding
+from models.plan import Plan, crop_padding, width_of
 
 
 def plan(seed=0, rows=100, batch_size=8, total=60, augment=(), crop_range=0):
@@ -64,3 +64,47 @@ def test_a_segment_over_two_epochs_is_refused():
 
 def test_the_crop_padding_is_four_pixels_at_32():
     assert [crop_padding(height) for height in (8, 28, 32, 64, 224)] == [1, 3, 4, 8, 28]
+
+
+LENGTHS = np.random.default_rng(0).integers(1, 65, 400).astype(np.int32)
+
+
+def of_texts(seed=0):
+    rates = np.zeros(200)
+    return Plan(seed=seed, rows=400, batch_size=8, learning_rates=rates, lengths=LENGTHS, longest=64)
+
+
+def test_texts_of_similar_length_meet_in_batches():
+    epoch = of_texts().segment(0, 50)
+    assert sorted(epoch.indices.ravel().tolist()) == list(range(400))
+    found = LENGTHS[epoch.indices]
+    assert (found.max(1) <= epoch.widths).all()
+    spread = (found.max(1) - found.min(1)).mean()
+    unsorted = LENGTHS.reshape(-1, 8)
+    assert spread < (unsorted.max(1) - unsorted.min(1)).mean() / 4
+    assert found.sum() / (epoch.widths.sum() * 8) > 0.7  # how much of what is computed is no padding
+
+
+def test_the_lengths_of_batches_have_no_order_and_change_by_epoch():
+    first, second = of_texts().segment(0, 50), of_texts().segment(50, 100)
+    assert abs(np.corrcoef(np.arange(50), first.widths)[0, 1]) < 0.5
+    batches = [{frozenset(batch) for batch in epoch.indices.tolist()} for epoch in (first, second)]
+    assert len(batches[0] & batches[1]) < 5
+
+
+def test_a_part_of_a_segment_has_its_widths_and_keys():
+    whole = of_texts().segment(0, 20)
+    part = whole.part(5, 9)
+    assert np.array_equal(part.widths, whole.widths[5:9])
+    assert np.array_equal(part.noise, whole.noise[5:9])
+    again = of_texts().segment(5, 9)
+    assert np.array_equal(again.indices, part.indices)
+    assert np.array_equal(again.noise, part.noise)
+
+
+@given(st.integers(1, 600), st.integers(1, 600))
+def test_a_width_holds_the_tokens_and_little_more(tokens, longest):
+    tokens = min(tokens, longest)
+    width = width_of(tokens, longest)
+    assert tokens <= width <= max(8, longest)
+    assert width <= max(8, tokens * 1.5)
