@@ -41,7 +41,7 @@ def prepared_texts(dataset: Dataset, job: JobSpec, known: Preprocessing | None, 
             code="task_mismatch",
         )
     refuse_image_options(job.preprocess, "texts")
-    preprocessing = preprocessing_of(dataset.train.x, spec, known)
+    preprocessing = preprocessing_of(dataset.train.texts, spec, known)
     return Dataset(
         dataset.description.model_copy(update={"input": input_of(preprocessing)}),
         preprocessing,
