@@ -1,11 +1,6 @@
 """Datasets: the built-in ones and uploads."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path as FilePath
-from tempfile import NamedTemporaryFile
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request
@@ -13,10 +8,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from app import strict_json
-from app.bodies import media_type, require_plain, validate
+from app.bodies import validate
 from app.deps import IdempotencyKey, Paging, Uses
+from app.forms import FORM, files_of, path_of, receiving
 from app.idempotency import Answer, Sent, once
-from app.multipart import FilePart, Form, reader
+from app.multipart import Form
 from app.openapi import READING_A_BODY, Responses, problems
 from app.schemas.datasets import Dataset, DeletedDataset
 from app.schemas.paging import Listed
@@ -25,7 +21,7 @@ from app.services import Services
 from models.data import uploads
 from models.data.uploads import UploadOptions
 from models.data.uploads.options import ColumnKind
-from models.errors import InvalidInput, TandemError, UnsupportedMedia
+from models.errors import TandemError
 from models.preprocessing.options import Resize
 from models.signature import Task
 from workers import datasets
@@ -33,7 +29,6 @@ from workers.datasets import DatasetRecord
 from workers.idempotency import IdempotencyClaim, fingerprint
 
 router = APIRouter(prefix="/datasets", tags=["Datasets"])
-FORM = "multipart/form-data"
 
 NameOrId = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="A dataset's name or id.", examples=["digits"])
@@ -166,12 +161,8 @@ async def upload_dataset(request: Request, key: IdempotencyKey, uses: Uses) -> R
     The file is checked, split into training, validation and test parts, and kept; what it is normalised with is
     computed from the training part. Equal files are split equally.
     """
-    if media_type(request) != FORM:
-        raise UnsupportedMedia(
-            f"Send the file as {FORM}, with the fields 'name' and 'task'.", pointer="/headers/content-type"
-        )
-    require_plain(request)
-    with _receiving(uses, request.headers["content-type"]) as form_reader:
+    folder = uses.settings.uploads_dir
+    with receiving(request, folder, most_files=1, fields="the fields 'name' and 'task'") as form_reader:
         form = await form_reader.read(request)
         return await run_sync(_take_in, uses, key, form, limiter=uses.ingestion)
 
@@ -191,7 +182,8 @@ def get_dataset(name_or_id: NameOrId, uses: Uses) -> Dataset:
 
 @router.get("/{name_or_id}/preview", responses=problems(404, 409))
 def preview_dataset(name_or_id: NameOrId, wanted: Annotated[Previewed, Query()], uses: Uses) -> Preview:
-    """The first samples, each as `POST /predict` would take it, with what it is.
+    """The first samples, each as `POST /predict` would take it, with what it is; how many of each class every split
+    has, and warnings about the whole.
 
     409 for a built-in dataset that has to be downloaded and that no job has used yet.
     """
@@ -207,46 +199,22 @@ def delete_dataset(name_or_id: NameOrId, uses: Uses) -> DeletedDataset:
     return DeletedDataset(id=record.id, name=record.name)
 
 
-@contextmanager
-def _receiving(uses: Services, content_type: str) -> Iterator[Any]:
-    """A reader whose file is in the uploads folder while it lasts."""
-    open_file = partial(NamedTemporaryFile, dir=uses.settings.uploads_dir, prefix="upload-")
-    with reader(content_type, cast("Any", open_file), most_files=1) as form_reader:
-        yield form_reader
-
-
 def _take_in(uses: Services, key: str | None, form: Form) -> Response:
-    part = _file(form)
+    part = files_of(form, "file")["file"]
     fields = validate(UploadForm, form.fields)
 
     def create(claim: IdempotencyClaim | None) -> DatasetRecord:
         datasets.check_name(uses.database, fields.name)
-        dataset = uploads.ingest(_path(part.content), f"upload{part.suffix}", _options(uses, fields))
+        dataset = uploads.ingest(path_of(part), f"upload{part.suffix}", _options(uses, fields))
         return datasets.add(uses.database, uses.store, fields.name, dataset, idempotency=claim)
 
     sent = Sent(key, "POST /datasets", fingerprint(fields.model_dump_json(), part.suffix, part.sha256))
     return once(uses.database, sent, create, lambda ds_id: datasets.get(uses.database, ds_id), _created)
 
 
-def _file(form: Form) -> FilePart:
-    for part in form.files:
-        if part.field == "file":
-            return part
-        raise InvalidInput(
-            f"The file is in the part {part.field[:80]!r}; name it 'file'.", pointer=f"/{part.field[:80]}"
-        )
-    raise InvalidInput(
-        "The form has no file. Send it as a part named 'file', with a file name.", pointer="/file"
-    )
-
-
 def _options(uses: Services, fields: UploadForm) -> UploadOptions:
     given = fields.model_dump(exclude_none=True, exclude={"name"})
     return UploadOptions(**given, folder=uses.settings.uploads_dir)
-
-
-def _path(file: BinaryIO) -> FilePath:
-    return FilePath(file.name)
 
 
 def _created(record: DatasetRecord) -> Answer:
