@@ -1,6 +1,6 @@
 """What every architecture declares about itself, without a framework."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any, ClassVar, Literal
@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models.errors import InvalidInput
-from models.published import Published
+from models.published import IMAGENET_SIDE, Published
 from models.signature import Signature, Task
 
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
@@ -66,6 +66,11 @@ class Spec(BaseModel):
     def published(self) -> tuple[Published, ...]:
         """Published checkpoints that fit these options, the usual one first."""
         return ()
+
+    def image_side(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        """Pixels a side of the images that weights of these shapes are for; None where nothing tells. Unless the
+        weights do, it is what published checkpoints are trained on."""
+        return IMAGENET_SIDE if any(one.mean for one in self.published()) else None
 
     def smallest_batch(self, signature: Signature) -> int:
         """The smallest batch that this network can learn from."""

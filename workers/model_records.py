@@ -15,18 +15,21 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store."""
+    """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store.
+
+    `framework`, the dataset and the job are None where the weights were imported.
+    """
 
     name: str
     version: int
-    framework: Framework
+    framework: Framework | None
     architecture: str
     task: Task
     classes: tuple[str, ...] | None
     metrics: dict[str, Any]
-    dataset_id: str
-    dataset_name: str
-    job_id: str
+    dataset_id: str | None
+    dataset_name: str | None
+    job_id: str | None
     sha256: str
     size_bytes: int
     parameters: int
@@ -76,7 +79,7 @@ def version(row: VersionRow, aliases: tuple[str, ...]) -> ModelVersion:
     return ModelVersion(
         name=row.name,
         version=row.version,
-        framework=cast(Framework, row.framework),
+        framework=cast("Framework | None", row.framework),
         architecture=row.spec["architecture"],
         task=signature.task,
         classes=None if row.classes is None else tuple(row.classes),

@@ -5,17 +5,20 @@ A version number never comes to mean other weights: numbers go on counting after
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from sqlalchemy import Select, and_, delete, exists, select
 from sqlalchemy.orm import Session
 
+from models.architecture import Spec
 from models.errors import InvalidInput, NotFound, suggest
 from models.job import NAME_PATTERN
+from workers import idempotency as idempotency_keys
 from workers import model_records
 from workers.artifacts import ArtifactStore
 from workers.clock import now
 from workers.database import Database, upsert
+from workers.idempotency import IdempotencyClaim
 from workers.identifiers import is_id, new_id
 from workers.model_records import CHAMPION, Deleted, Model, ModelVersion
 from workers.paging import Order, Page, page_of, unknown_cursor
@@ -28,6 +31,7 @@ __all__ = [
     "Deleted",
     "Model",
     "ModelVersion",
+    "add_imported",
     "add_version",
     "delete_alias",
     "delete_model",
@@ -128,17 +132,40 @@ def delete_model(db: Database, store: ArtifactStore, name: str) -> Deleted:
 
 def add_version(session: Session, job: JobRow, model: FinishedModel) -> ModelVersion:
     """Register what a job made as the next version of its name, in the transaction that ends the job."""
-    row = VersionRow(
-        name=job.name,
-        version=_next_number(session, job.name),
+    return _add(
+        session,
+        job.name,
+        job.spec["model"],
+        model,
         job_id=job.id,
         framework=job.framework,
-        spec=job.spec["model"],
-        signature=model.signature.model_dump(mode="json"),
-        classes=None if model.classes is None else list(model.classes),
         metrics=job.metrics,
         dataset_id=job.dataset_id,
         dataset_name=job.dataset_name,
+    )
+
+
+def add_imported(
+    db: Database, name: str, spec: Spec, model: FinishedModel, *, idempotency: IdempotencyClaim | None = None
+) -> ModelVersion:
+    """Register weights from elsewhere, in the store already, as the next version of a name."""
+    with db.session() as session:
+        version = _add(session, name, spec.model_dump(mode="json"), model, metrics={})
+        if idempotency is not None:
+            idempotency_keys.attach(session, idempotency, f"{version.name}@{version.version}")
+        return version
+
+
+def _add(
+    session: Session, name: str, spec: dict[str, Any], model: FinishedModel, **origin: Any
+) -> ModelVersion:
+    row = VersionRow(
+        name=name,
+        version=_next_number(session, name),
+        spec=spec,
+        signature=model.signature.model_dump(mode="json"),
+        classes=None if model.classes is None else list(model.classes),
+        **origin,
         sha256=model.sha256,
         size_bytes=model.size_bytes,
         parameters=model.parameters,

@@ -15,7 +15,7 @@ from app.prediction.parsing import PredictionRequest
 from models import engine
 from models.engine import Definition
 from models.errors import CorruptArtifact, NotFound, Unavailable
-from models.framework import Framework
+from models.framework import FRAMEWORKS, Framework
 from models.weights import read_weights
 from workers import registry
 from workers.artifacts import ArtifactStore
@@ -79,12 +79,12 @@ class PredictionService:
             raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
 
     def _framework(self, version: ModelVersion, asked: str) -> Framework:
-        """`auto` is the engine that is ready, so that nobody waits; of two, the one that trained the model."""
+        """`auto` is the engine that is ready, so that nobody waits; of two, the one that trained it, or torch."""
         match asked:
             case "torch" | "jax":
                 return asked
-        ready = self.cache.loaded(version.sha256)
-        return version.framework if version.framework in ready or not ready else ready[0]
+        ready, usual = self.cache.loaded(version.sha256), version.framework or FRAMEWORKS[0]
+        return usual if usual in ready or not ready else ready[0]
 
     async def _in_turn(self, model: LoadedModel, request: PredictionRequest) -> Computed:
         if self._waiting >= self._settings.max_waiting_predictions:

@@ -8,13 +8,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text, update
+from sqlalchemy import create_engine, text, update
 
 from models.errors import InvalidInput, Unavailable
+from workers import migrations
 from workers.database import Database
-from workers.tables import Base, WorkerRow
+from workers.tables import AliasRow, Base, VersionRow, WorkerRow
 
 MIGRATE_WHEN_TOLD = """
 import sys
@@ -25,6 +27,18 @@ print("ready", flush=True)
 sys.stdin.readline()
 Database(sys.argv[1]).migrate()
 """
+
+VERSION = {
+    "spec": {"architecture": "mlp"},
+    "signature": {},
+    "metrics": {},
+    "dataset_id": "ds_1",
+    "dataset_name": "digits",
+    "sha256": "00",
+    "size_bytes": 1,
+    "parameters": 1,
+    "created_at": 0.0,
+}
 
 
 @pytest.fixture
@@ -50,6 +64,37 @@ def test_migrating_again_changes_nothing(empty):
     empty.migrate()
     empty.migrate()
     empty.ready()
+
+
+def test_models_and_aliases_of_an_older_database_stay(empty, empty_url):
+    _make_tables_of("0001", empty, empty_url)
+    with empty.session() as session:
+        session.execute(text("INSERT INTO models VALUES ('net', 'mdl_1', 1, 0.0)"))
+        session.add(VersionRow(name="net", version=1, job_id="job_1", framework="jax", **VERSION))
+        session.flush()
+        session.add(AliasRow(name="net", alias="champion", version=1))
+    empty.migrate()
+    empty.ready()
+    with empty.session() as session:
+        assert session.get(VersionRow, ("net", 1)).framework == "jax"
+        assert session.get(AliasRow, ("net", "champion")).version == 1
+        session.add(VersionRow(name="net", version=2, **VERSION | {"dataset_id": None, "dataset_name": None}))
+        session.flush()
+        session.delete(session.get(VersionRow, ("net", 1)))
+    with empty.reading() as session:
+        # The alias still goes with its version: foreign keys are enforced as before.
+        assert session.get(AliasRow, ("net", "champion")) is None
+
+
+def _make_tables_of(revision, database, url):
+    if database.path is not None:
+        database.path.parent.mkdir()
+    engine = create_engine(url)
+    config = migrations.configuration()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 def test_processes_that_start_together_may_all_migrate(empty, empty_url):

@@ -43,7 +43,7 @@ def upgrade(engine: Engine, sqlite_path: Path | None) -> None:
         else:
             with _file_lock(sqlite_path.with_name(sqlite_path.name + ".lock")):
                 _write_ahead(engine)
-                _upgrade(engine)
+                _upgrade_sqlite(engine)
     except OperationalError as problem:
         raise Unavailable("the database does not answer, so it cannot be migrated.") from problem
 
@@ -55,9 +55,20 @@ def configuration() -> Config:
     return config
 
 
-def _upgrade(engine: Engine) -> None:
-    with engine.begin() as connection:
-        _upgrade_over(connection)
+def _upgrade_sqlite(engine: Engine) -> None:
+    """SQLite changes a column by making the table anew; were foreign keys enforced meanwhile, what refers to the old
+    table would be deleted with it. Source: https://www.sqlite.org/lang_altertable.html#otheralter"""
+    with engine.connect() as connection:
+        raw = connection.connection.cursor()
+        raw.execute("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
+        try:
+            with connection.begin():
+                _upgrade_over(connection)
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                assert not broken, broken
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
+            raw.close()
 
 
 def _upgrade_postgresql(engine: Engine) -> None:

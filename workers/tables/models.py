@@ -20,21 +20,24 @@ class ModelRow(Base):
 
 
 class VersionRow(Base):
-    """Weights with all that is needed to serve them; inserted by the same transaction that ends the job."""
+    """Weights with all that is needed to serve them; inserted by the same transaction that ends the job.
+
+    What was imported has no job, no framework that trained it and no dataset.
+    """
 
     __tablename__ = "model_versions"
     __table_args__ = (Index("ix_model_versions_sha256", "sha256"),)
 
     name: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[str] = mapped_column(unique=True)
-    framework: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(unique=True)
+    framework: Mapped[str | None]
     spec: Mapped[dict[str, Any]]
     signature: Mapped[dict[str, Any]]
     classes: Mapped[list[Any] | None]
     metrics: Mapped[dict[str, Any]]
-    dataset_id: Mapped[str]
-    dataset_name: Mapped[str]
+    dataset_id: Mapped[str | None]
+    dataset_name: Mapped[str | None]
     sha256: Mapped[str]
     size_bytes: Mapped[int]
     parameters: Mapped[int]
