@@ -22,6 +22,8 @@ class Published:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_SIDE = 224
+"""Pixels a side of the images that torchvision's checkpoints are evaluated on."""
 
 
 def imagenet(reference: str) -> Published:

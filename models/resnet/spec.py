@@ -1,6 +1,6 @@
 """Residual networks for images. Source: He et al. 2015, https://arxiv.org/abs/1512.03385."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from models.errors import InvalidInput
 from models.published import Published, imagenet
 from models.signature import ImageInput, Signature, Task
 
-SMALLEST = 8
+SMALLEST, CIFAR_SIDE = 8, 32
 STEM = 64
 """Channels after the first convolution."""
 # Channels and stride of the first block of each of the four stages; a bottleneck gives four times as many.
@@ -61,6 +61,9 @@ class ResNetSpec(Spec):
 
     def published(self) -> tuple[Published, ...]:
         return self.checkpoints if self.stem == "imagenet" else ()
+
+    def image_side(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        return CIFAR_SIDE if self.stem == "cifar" else super().image_side(shapes)
 
     def tensors(self, signature: Signature) -> Iterator[Tensor]:
         assert isinstance(signature.input, ImageInput)

@@ -1,7 +1,7 @@
 """The vision transformer. Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929."""
 
-from collections.abc import Iterator
-from math import sqrt
+from collections.abc import Iterator, Mapping
+from math import isqrt, sqrt
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -90,6 +90,11 @@ class ViTSpec(Spec):
 
     def head(self) -> tuple[str, ...]:
         return ("heads.head.",)
+
+    def image_side(self, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+        """There is a position for each patch, and one for the class token."""
+        positions = shapes.get("encoder.pos_embedding", (1, 1))[1]
+        return isqrt(positions - 1) * self.patch_size or None
 
     def published(self) -> tuple[Published, ...]:
         size = (self.patch_size, self.layers, self.heads, self.hidden, self.mlp)
