@@ -7,7 +7,7 @@ import numpy as np
 
 from models.columns import BooleanColumn, CategoricalColumn, Column, NumericColumn, category_name
 from models.data.uploads.options import ColumnKind
-from models.data.uploads.records import Records, Value, is_missing
+from models.data.uploads.records import NOT_UNICODE, Records, Value, is_missing, is_unicode
 from models.errors import InvalidInput
 
 MOST_CATEGORIES = 1000
@@ -31,6 +31,8 @@ class ColumnReader:
         self._categories: dict[str, int] = {}
         self._present = self._texts = self._truths = 0
         self._first_text: tuple[int, Value] | None = None
+        self._words = False
+        self._bad_row: int | None = None
 
     def add(self, row: int, value: Value) -> None:
         if is_missing(value):
@@ -39,13 +41,22 @@ class ColumnReader:
             return
         assert value is not None
         self._present += 1
+        if isinstance(value, str) and len(value) > LONGEST_CATEGORY:
+            # Neither a number nor a category: it is not worth a look, which takes long in a million long texts.
+            self._texts += 1
+            self._first_text = self._first_text or (row, value)
+            self._words = True
+            self._numbers.append(math.nan)
+            self._codes.append(_TOO_MANY)
+            return
         self._truths += isinstance(value, bool) or str(value).strip().lower() in _TRUTHS
         number = _number(value)
         if number is None:
             self._texts += 1
             self._first_text = self._first_text or (row, value)
+            self._words = self._words or _parsed(value) is None
         self._numbers.append(math.nan if number is None else number)
-        self._codes.append(self._code(category_name(value)))
+        self._codes.append(self._code(row, category_name(value)))
 
     def finish(self, records: Records) -> tuple[np.ndarray, Column]:
         """The values, float32 [N], as `models.preprocessing.features` takes them, and what they are.
@@ -55,7 +66,7 @@ class ColumnReader:
         """
         kind = self._kind or self._inferred(records)
         if kind == "categorical":
-            return self._as_categories()
+            return self._as_categories(records)
         if kind == "boolean":
             return self._as_truths(), BooleanColumn(name=self.name)
         if self._first_text is not None:
@@ -73,20 +84,24 @@ class ColumnReader:
             return "boolean"
         if not self._texts:
             return "numeric"
-        if self._texts * 2 < self._present and self._first_text is not None:
-            # A number mistyped is likelier than categories of which most are numbers.
+        if self._first_text is not None and (self._texts * 2 < self._present or not self._words):
+            # A number mistyped is likelier than categories of which most are numbers; infinite ones are no categories.
             raise self._not_a_number(records, *self._first_text)
         return "categorical"
 
-    def _code(self, name: str) -> int:
+    def _code(self, row: int, name: str) -> int:
         code = self._categories.get(name)
         if code is None:
+            if self._bad_row is None and not is_unicode(name):
+                self._bad_row = row
             if len(self._categories) == MOST_CATEGORIES or len(name) > LONGEST_CATEGORY:
                 return _TOO_MANY
             code = self._categories[name] = len(self._categories)
         return code
 
-    def _as_categories(self) -> tuple[np.ndarray, Column]:
+    def _as_categories(self, records: Records) -> tuple[np.ndarray, Column]:
+        if self._bad_row is not None:
+            raise records.fault(self._bad_row, NOT_UNICODE, self.name)
         codes_N = np.frombuffer(self._codes, np.int32)
         if (codes_N == _TOO_MANY).any():
             raise InvalidInput(

@@ -20,7 +20,7 @@ def classes_of(labels: Sequence[str], where: str, limits: Limits) -> tuple[str, 
     distinct = set(labels)
     if len(distinct) < 2:
         raise InvalidInput(
-            f"{where} holds a single class. A classifier needs at least two.",
+            f"{where} holds a single class, {next(iter(distinct), '')[:40]!a}. A classifier needs at least two.",
             pointer="/file",
             code="single_class",
         )

@@ -10,6 +10,8 @@ from models.errors import InvalidInput, suggest
 Value = str | int | float | bool | None
 """What a cell may hold; None where there is nothing."""
 
+NOT_UNICODE = " holds characters that are no text (NUL, or half of a surrogate pair)"
+
 # What spreadsheets and data frames write for "there is nothing".
 _GAPS = frozenset({"", "na", "n/a", "nan", "null"})
 
@@ -36,6 +38,15 @@ def is_missing(value: Value) -> bool:
     return value is None or value != value
 
 
+def is_unicode(text: str) -> bool:
+    """Whether files and databases can keep the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
+
+
 def check_columns(names: Sequence[str], limits: Limits) -> None:
     """Raise InvalidInput unless every name is one, and is there once."""
     if len(names) > limits.columns:
@@ -56,4 +67,4 @@ def place_of(name: str, columns: Sequence[str], pointer: str) -> int:
     hint = suggest(name[:100], columns)
     if len(hint) > 300:  # no near name, and a table too wide to list
         hint = f"The columns begin with {', '.join(columns[:8])}."
-    raise InvalidInput(f"There is no column {name[:100]!r}. {hint}", pointer=pointer)
+    raise InvalidInput(f"The file has no column {name[:100]!r}. {hint}", pointer=pointer)

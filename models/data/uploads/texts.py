@@ -9,7 +9,15 @@ from models.data.dataset import Dataset, Split
 from models.data.texts import Texts
 from models.data.uploads.labels import classes_of, encode
 from models.data.uploads.options import UploadOptions
-from models.data.uploads.records import Records, Value, check_columns, is_missing, place_of
+from models.data.uploads.records import (
+    NOT_UNICODE,
+    Records,
+    Value,
+    check_columns,
+    is_missing,
+    is_unicode,
+    place_of,
+)
 from models.errors import InvalidInput
 
 TEXT, LABEL = "text", "label"
@@ -81,14 +89,4 @@ def _problem(value: Value, options: UploadOptions) -> str | None:
         return f" is {str(value)[:40]}, not a text"
     if len(value) > options.limits.record_characters:
         return f" has more than {options.limits.record_characters} characters"
-    if "\x00" in value or not _encodable(value):
-        return " holds characters that are no text (NUL, or half of a surrogate pair)"
-    return None
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return None if is_unicode(value) else NOT_UNICODE

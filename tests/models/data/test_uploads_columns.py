@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from datetime import date
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from models.columns import BooleanColumn, CategoricalColumn, NumericColumn
-from models.data.uploads import UploadOptions, ingest
+from models.data.uploads import Limits, UploadOptions, ingest
 from models.errors import InvalidInput
 from models.preprocessing import TablePreprocessing
 from models.signature import TextInput
@@ -157,6 +158,23 @@ def test_texts_without_end_are_no_categories(upload):
     rows = [{"key": f"k{index}", "n": index, "y": index % 2} for index in range(1200)]
     with pytest.raises(InvalidInput, match=r"more than 1000 different texts.*ignore"):
         upload(rows, target="y")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(float("inf"), "(Row 2|Line 1|Row 1), column 'a': 'inf' is not a finite number"), (1e39, "not a finite number")],
+)  # fmt: skip
+def test_numbers_too_large_are_no_categories(upload, value, words):
+    rows = [{"a": str(value), "y": index % 2} for index in range(40)]
+    with pytest.raises(InvalidInput, match=words):
+        upload(rows, target="y")
+
+
+def test_a_category_that_no_file_could_keep_is_refused(tmp_path):
+    rows = [{"a": "xy"[index % 2], "y": index % 3} for index in range(40)]
+    path = write(tmp_path / "d.jsonl", [*rows, {"a": "half \ud800", "y": 1}])
+    with pytest.raises(InvalidInput, match="Line 41, column 'a' holds characters that are no text"):
+        ingest(path, path.name, UploadOptions("tabular-classification", target="y"))
 
 
 def test_a_column_without_values_is_refused(upload):
@@ -308,6 +326,49 @@ def test_dictionaries_and_decimals_are_their_values(tmp_path):
     dataset = ingest(path, path.name, UploadOptions("tabular-classification", target="y"))
     kind, price = dataset.description.input.fields
     assert (kind.categories, price.kind) == (("k0", "k1", "k2"), "numeric")
+
+
+@pytest.mark.parametrize("task", ["tabular-classification", "text-classification"])
+def test_a_text_that_repeats_takes_no_more_memory_than_the_file_says(tmp_path, task):
+    path = tmp_path / "d.parquet"
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["word " * 200_000])
+    parquet.write_table(pa.table({"text": words, "label": [index % 2 for index in range(3000)]}), path)
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    with pytest.raises(InvalidInput, match=r"Up to row \d+ the texts|more than 200 characters"):
+        ingest(path, path.name, UploadOptions(task, target="label"))
+    assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    assert pa.default_memory_pool().max_memory() - before < 200_000_000
+    tracemalloc.stop()
+
+
+def test_rows_without_end_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "d.parquet"
+    parquet.write_table(pa.table({"a": [0.0] * 100_000, "y": [index % 2 for index in range(100_000)]}), path)
+    options = UploadOptions("tabular-classification", target="y", limits=Limits(expanded_bytes=1_000_000))
+    with pytest.raises(InvalidInput, match="100000 rows of 2 columns"):
+        ingest(path, path.name, options)
+
+
+@pytest.mark.parametrize("task", ["tabular-classification", "text-classification"])
+def test_bytes_that_are_no_unicode_are_refused_by_row(tmp_path, task):
+    path = tmp_path / "d.parquet"
+    texts = [b"word %d" % index for index in range(5000)]
+    texts[4500] = b"\xff"
+    strings = pa.Array.from_buffers(pa.string(), len(texts), pa.array(texts).buffers())
+    parquet.write_table(
+        pa.table({"text": strings, "label": [index % 2 for index in range(len(texts))]}), path
+    )
+    with pytest.raises(InvalidInput, match="Row 4501, column 'text' is not a text in UTF-8"):
+        ingest(path, path.name, UploadOptions(task, target="label"))
+
+
+def test_two_columns_of_a_name_are_refused_in_parquet(tmp_path):
+    path = tmp_path / "d.parquet"
+    parquet.write_table(pa.Table.from_arrays([pa.array([1, 2])] * 3, ["a", "a", "y"]), path)
+    with pytest.raises(InvalidInput, match="Two columns are named 'a'"):
+        ingest(path, path.name, UploadOptions("tabular-classification", target="y"))
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path):
