@@ -8,6 +8,7 @@ import errno
 import math
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from models.errors import Unavailable
 CHUNK_BYTES = 4 << 20
 LARGE_BYTES = 64 << 20
 """What is smaller stays in memory."""
+FULL = "The server's disk is full. Try again when there is room."
 
 
 class _Room(mmap.mmap):
@@ -31,11 +33,18 @@ class ScratchRows:
     """N rows of one shape and dtype: written in any order and from any thread, then read as one array.
 
     The file lies in `folder` but has no name there: whatever ends the process, nothing is left behind.
+
+    Raises:
+        Unavailable: the disk has less room than this.
     """
 
     def __init__(self, folder: Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self._shape, self._dtype = (count, *shape), dtype
         self._row_bytes = math.prod(shape) * dtype.itemsize
+        if (
+            count * self._row_bytes > shutil.disk_usage(folder).free
+        ):  # now, and not when hours of work have filled it
+            raise Unavailable(FULL)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._file.truncate(max(1, count * self._row_bytes))  # an empty file cannot be mapped
 
@@ -62,7 +71,7 @@ class ScratchRows:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise Unavailable("The server's disk is full. Try again when there is room.") from error
+            raise Unavailable(FULL) from error
 
     def array(self) -> np.ndarray:
         """All rows, [N, *shape], memory-mapped; the rows that were never written are 0."""

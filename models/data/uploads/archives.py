@@ -57,7 +57,13 @@ def fault(name: str, detail: str) -> InvalidInput:
 def _problem(entry: zipfile.ZipInfo) -> str | None:
     name = entry.filename
     parts = PurePosixPath(name).parts
-    if ".." in parts or name.startswith("/") or "\\" in name or ":" in parts[0] or "\x00" in name:
+    if (
+        ".." in parts
+        or name.startswith("/")
+        or "\\" in name
+        or any(":" in part for part in parts[:1])
+        or "\x00" in name
+    ):
         return "leads out of the archive, or is no path of a zip. Pack the folder itself, with relative paths"
     if entry.flag_bits & 1:
         return "is encrypted. Pack it without a password"

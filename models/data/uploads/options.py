@@ -13,11 +13,13 @@ ColumnKind = Literal["numeric", "categorical", "ignore"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest upload that is taken in. An archive is measured by what its headers declare, before unpacking."""
+    """The largest upload that is taken in. An archive is measured by what its headers declare, before unpacking;
+    `pixel_bytes` is what its images may take once they have their size."""
 
     expanded_bytes: int = 4 << 30
     expansion: int = 200
     expansion_free_bytes: int = 64 << 20
+    pixel_bytes: int = 64 << 30
     columns: int = 4096
     classes: int = 10_000
     name_characters: int = 200

@@ -25,7 +25,7 @@ from models.data.dataset import Dataset, Split
 from models.data.scratch import LARGE_BYTES, ScratchRows
 from models.data.uploads.archives import SteadyFile, check_entries, fault
 from models.data.uploads.labels import classes_of, encode
-from models.data.uploads.options import UploadOptions
+from models.data.uploads.options import Limits, UploadOptions
 from models.errors import InvalidInput, TandemError
 from models.preprocessing import ImagePreprocessing
 from models.preprocessing.decoding import ImageHeader, decode, read_header
@@ -86,6 +86,7 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         check_entries(found, options.limits)
         items = _items(found)
         target = _target(archive, items, options)
+        _check_size(target, len(items), options.limits)
         classes = classes_of([item.label for item in items], "The archive", options.limits)
         with ThreadPoolExecutor(_threads()) as threads:
             splits = {
@@ -136,9 +137,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 def _items(found: Sequence[zipfile.ZipInfo]) -> list[Item]:
     """The images with their split and class, in the order of their names."""
     files = {
-        tuple(entry.filename.split("/")): entry
-        for entry in found
-        if not entry.is_dir() and not _is_junk(entry.filename)
+        _path(entry.filename): entry for entry in found if not entry.is_dir() and not _is_junk(entry.filename)
     }
     if not files:
         raise InvalidInput("The archive holds no files.", pointer="/file")
@@ -158,10 +157,21 @@ def _items(found: Sequence[zipfile.ZipInfo]) -> list[Item]:
     return items
 
 
+def _path(name: str) -> tuple[str, ...]:
+    """The parts of a name, without the "./" that some tools write before every one."""
+    parts = name.split("/")
+    return tuple(parts[next((place for place, part in enumerate(parts) if part != "."), len(parts)) :])
+
+
 def _is_junk(name: str) -> bool:
     """What systems put into archives without being asked."""
-    parts = name.split("/")
-    return parts[0] == "__MACOSX" or parts[-1] in _JUNK or any(part.startswith(".") for part in parts)
+    parts = _path(name)
+    return (
+        not any(parts)
+        or parts[0] == "__MACOSX"
+        or parts[-1] in _JUNK
+        or any(part.startswith(".") for part in parts)
+    )
 
 
 def _folders_above(paths: Sequence[tuple[str, ...]]) -> int:
@@ -189,7 +199,7 @@ def _check_no_empty_folder(found: Sequence[zipfile.ZipInfo], items: Sequence[Ite
     depth = above + (1 if items[0].split is None else 2)
     labels = {item.label for item in items}
     for entry in found:
-        parts = tuple(part for part in entry.filename.split("/") if part)
+        parts = tuple(part for part in _path(entry.filename) if part)
         if (
             entry.is_dir()
             and not _is_junk(entry.filename)
@@ -238,6 +248,17 @@ def _channels(items: Sequence[Item], headers: Sequence[ImageHeader]) -> int:
         f"is {'grey' if rare else 'coloured'}, and most images are {'coloured' if rare else 'grey'}. Send channels=3 to"
         " take all as coloured, or channels=1 to take all as grey",
     )
+
+
+def _check_size(target: Target, count: int, limits: Limits) -> None:
+    size = count * target.height * target.width * target.channels
+    if size > limits.pixel_bytes:
+        raise InvalidInput(
+            f"{count} images of {target.height} by {target.width} pixels take {size} bytes; at most"
+            f" {limits.pixel_bytes} are taken. Send a smaller size.",
+            pointer="/size",
+            code="too_large_unpacked",
+        )
 
 
 def _header(archive: zipfile.ZipFile, item: Item) -> ImageHeader:

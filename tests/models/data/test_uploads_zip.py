@@ -89,6 +89,19 @@ def test_what_systems_add_is_no_image(upload):
     assert sum(upload({**files(), **junk}).description.splits.model_dump().values()) == 24
 
 
+def test_names_may_begin_with_the_folder_itself(upload):
+    content = {"./": b"", **files("./"), "./.DS_Store": b"x"}
+    assert upload(content).description.classes == ("blue", "red")
+
+
+def test_more_pixels_than_a_disk_holds_are_refused_before_any_is_decoded(upload):
+    with pytest.raises(
+        InvalidInput, match="24 images of 4096 by 4096 pixels take 1207959552 bytes"
+    ) as caught:
+        upload(files(), size=(4096, 4096), limits=Limits(pixel_bytes=1 << 30))
+    assert caught.value.pointer == "/size"
+
+
 def test_images_of_many_sizes_get_the_usual_one(upload):
     content = files(count=3, size=(30, 20)) | {"red/large.png": encoded(size=(500, 400))}
     assert upload(content).description.input.shape == (20, 30, 3)
