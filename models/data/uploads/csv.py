@@ -21,15 +21,24 @@ from models.data.uploads.tables import read_table, target_place
 from models.data.uploads.texts import read_texts
 from models.errors import InvalidInput
 
+csv.field_size_limit(
+    max(csv.field_size_limit(), Limits().record_characters)
+)  # a row's length is bounded anyway
 NOTE = " (The header is row 1.)"
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class _Lines:
-    """The lines of a file, for `csv.reader`. `fresh` is called at each record, which may run over many lines; a
-    record beyond the limit is refused before it fills the memory."""
+    """The lines of a file, for `csv.reader`, and END after the last. `fresh` is called at each record, which may run
+    over many lines; a record beyond the limit is refused before it fills the memory.
+
+    A row that swallows END has a quotation mark that nothing closes; `csv.reader` itself would not tell.
+    """
+
+    END = "end of file"
 
     def __init__(self, file: TextIO, limit: int) -> None:
+        self.ended = False
         self._file = file
         self._limit = limit
         self._left = limit
@@ -46,6 +55,15 @@ class _Lines:
                     pointer="/file",
                 )
             yield line
+        self.ended = True
+        yield self.END
+
+    def check_end(self, row: int, cells: Sequence[str]) -> None:
+        """Whether the last line really was the last, where these are the cells that came with END."""
+        if list(cells) != [self.END]:
+            raise InvalidInput(
+                f"Row {row} opens a quotation mark that is never closed.{NOTE}", pointer="/file"
+            )
 
 
 def read(path: Path, options: UploadOptions) -> Dataset:
@@ -84,7 +102,10 @@ def _records(file: TextIO, limits: Limits) -> Records:
     """The header and the rows after it, as texts."""
     lines = _Lines(file, limits.record_characters)
     rows = csv.reader(lines)
-    header = tuple(name.strip() for name in next(rows, []))
+    header = tuple(name.strip() for name in next(rows))
+    if lines.ended:
+        lines.check_end(1, header)
+        header = ()
     _check_separated(header)
     lines.fresh()
     return Records(header, _rows(rows, lines, len(header)), note=NOTE)
@@ -93,6 +114,8 @@ def _records(file: TextIO, limits: Limits) -> Records:
 def _rows(rows: Iterator[list[str]], lines: _Lines, columns: int) -> Iterator[tuple[int, list[str]]]:
     for row, cells in enumerate(rows, start=2):
         lines.fresh()
+        if lines.ended:
+            return lines.check_end(row, cells)
         if not cells:  # a blank line
             continue
         if len(cells) != columns:

@@ -105,6 +105,12 @@ def test_quoted_cells_may_hold_commas_quotes_and_line_breaks(upload):
     assert dataset.description.classes == ('say "hi"', "x, y")
 
 
+def test_a_long_text_is_one_cell(upload):
+    rows = [(f"word {index} " * 20_000, "ab"[index % 2]) for index in range(20)]
+    dataset = upload(text(rows, ("text", "kind")), target="kind", task="text-classification")
+    assert min(dataset.train.texts.sizes) > 131_072
+
+
 def test_the_test_fraction_is_kept(upload):
     assert upload(text(), test_fraction=0.5).description.splits.test == 10
 
@@ -155,7 +161,10 @@ def test_many_large_numbers_in_one_row_are_fine(upload):
         (text(header=("length", "w\x07", "species")), "not printable"),
         (changed(4, 2, "a\x07"), "not printable"),
         (changed(4, 2, "s" * 300), "longer than 200"),
-        (changed(4, 2, '"' + "s" * 140_000 + '"'), "field larger than"),
+        (changed(4, 2, '"' + "s" * 140_000 + '"'), "longer than 200"),
+        (text() + '21,1,"setosa', "Row 22 opens a quotation mark that is never closed"),
+        (text().replace("\n5,-0.5,", '\n5,-0.5,"'), "Row 7 opens a quotation mark that is never closed"),
+        ('"length,width,species\n1,2,setosa\n', "Row 1 opens a quotation mark that is never closed"),
         (",".join(f"c{i}" for i in range(5000)) + "\n", "at most 4096"),
         (text().encode("utf-16"), "UTF-8"),
         (text().encode() + b"\xff", "UTF-8"),
