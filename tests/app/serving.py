@@ -20,11 +20,12 @@ from app.main import create_app
 from app.services import Services
 from app.submission import settled
 from models import catalog
-from models.data.builtin import BUILTIN
+from models.data.dataset import Dataset
 from models.initial import initial_weights
 from models.job import JobSpec
+from models.preparation import prepared
 from models.weights import ModelCard, WeightsFile, write_weights
-from workers import jobs
+from workers import datasets, jobs
 from workers.reports import FinishedModel
 from workers.settings import Settings
 
@@ -78,7 +79,8 @@ class Registered:
 def registered(
     services: Services, dataset: str = "digits", framework: str = "torch", seed: int = 0, **changes: Any
 ) -> Registered:
-    """A linear model of this built-in dataset with its initial weights, by the same steps as a worker takes."""
+    """A model of this dataset with its initial weights, by the same steps as a worker takes; linear unless `changes`
+    say another one."""
     database, store = services.database, services.store
     body = {
         "framework": framework,
@@ -88,7 +90,7 @@ def registered(
         **changes,
     }
     spec, record = settled(database, JobSpec.model_validate_json(json.dumps(body)))
-    file = _untrained(spec, dataset)
+    file = _untrained(spec, datasets.samples(store, record))
     job = jobs.create(database, spec, record, max_attempts=1)
     claim = jobs.claim(database, job.id, worker="wrk_test", host="here", lease_s=60)
     assert claim is not None
@@ -108,9 +110,10 @@ def registered(
     return Registered(version.name, version.version, job.id, artifact.sha256, file)
 
 
-def _untrained(spec: JobSpec, dataset: str) -> WeightsFile:
-    data = BUILTIN[dataset].load(Path("/nowhere"))
+def _untrained(spec: JobSpec, dataset: Dataset) -> WeightsFile:
+    data = prepared(dataset, spec, None, Path("/nowhere"))
     about = data.description
+    assert data.preprocessing is not None
     card = ModelCard(
         model=spec.model,
         signature=about.signature,
