@@ -11,7 +11,9 @@ from pydantic import ConfigDict, Field
 from app.schemas.paging import Answer
 from models.columns import BooleanColumn, CategoricalColumn, Column
 from models.data.dataset import Dataset as Samples
-from models.data.dataset import Split
+from models.data.dataset import Split, Splits
+from models.data.inspection import report_of
+from models.data.report import ClassCounts, DataWarning
 from models.data.texts import Texts
 from models.signature import ImageInput, Input, TableInput
 from workers.datasets import DatasetRecord
@@ -35,7 +37,7 @@ class PreviewRow(Answer):
 
 
 class Preview(Answer):
-    """The first samples of a split."""
+    """The first samples of a split, and what a look at all of them has found."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -44,6 +46,15 @@ class Preview(Answer):
                     "id": "ds_01jd8zq4m3v6x9n2k5t7w0y1ab",
                     "object": "dataset_preview",
                     "name": "iris",
+                    "splits": {"train": 105, "validation": 22, "test": 23},
+                    "classes": ["setosa", "versicolor", "virginica"],
+                    "class_counts": {"train": [35, 35, 35], "validation": [7, 8, 7], "test": [8, 7, 8]},
+                    "warnings": [
+                        {
+                            "code": "small_split",
+                            "detail": "The test split has 23 sample(s): what is measured on it is mostly chance.",
+                        }
+                    ],
                     "split": "train",
                     "rows": [
                         {"input": {"petal_length": 1.4, "petal_width": 0.2}, "label": "setosa", "value": None}
@@ -55,15 +66,33 @@ class Preview(Answer):
     id: str
     object: Literal["dataset_preview"] = "dataset_preview"
     name: str
-    split: SplitName
+    splits: Splits = Field(description="Samples in each split.")
+    classes: tuple[str, ...] | None
+    class_counts: ClassCounts | None = Field(
+        description="Samples of each class in each split, in the order of the classes; null for regression."
+    )
+    warnings: tuple[DataWarning, ...] = Field(
+        description="What makes the dataset's figures less worth than they look."
+    )
+    split: SplitName = Field(description="Where the samples are from.")
     rows: tuple[PreviewRow, ...]
 
     @classmethod
     def of(cls, record: DatasetRecord, samples: Samples, split: SplitName, limit: int) -> Self:
         part: Split = getattr(samples, split)
         shown = min(limit, len(part), max(1, MOST_BYTES // _bytes_of(part, 0)))
-        rows = (_row(samples, part, index) for index in range(shown))
-        return cls(id=record.id, name=record.name, split=split, rows=tuple(rows))
+        about = record.description
+        report = about.report or samples.description.report or report_of(samples)
+        return cls(
+            id=record.id,
+            name=record.name,
+            splits=about.splits,
+            classes=about.classes,
+            class_counts=report.class_counts,
+            warnings=report.warnings,
+            split=split,
+            rows=tuple(_row(samples, part, index) for index in range(shown)),
+        )
 
 
 def _bytes_of(part: Split, index: int) -> int:

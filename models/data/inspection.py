@@ -21,8 +21,12 @@ NAMED = 5
 
 def inspected(dataset: Dataset) -> Dataset:
     """The same dataset, with the report in its description."""
-    report = Report(class_counts=_class_counts(dataset), warnings=tuple(_warnings(dataset)))
-    return replace(dataset, description=dataset.description.model_copy(update={"report": report}))
+    return replace(dataset, description=dataset.description.model_copy(update={"report": report_of(dataset)}))
+
+
+def report_of(dataset: Dataset) -> Report:
+    """What all samples are looked at for."""
+    return Report(class_counts=_class_counts(dataset), warnings=tuple(_warnings(dataset)))
 
 
 def _class_counts(dataset: Dataset) -> ClassCounts | None:
