@@ -1,6 +1,7 @@
 """The names that others give to a network's tensors, turned into its canonical ones."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 import numpy as np
@@ -21,11 +22,12 @@ _COUNTER = "num_batches_tracked"
 
 
 def canonical(weights: Weights, known: Collection[str]) -> Weights:
-    """The tensors under the network's names, as far as they can be told; others keep theirs.
+    """The tensors under the network's names, as far as they can be told; others keep theirs, and so do two that would
+    get the same one.
 
     Floats become float32. BatchNorm's counters, which older files lack, start at 0.
     """
-    names = _rooted(_unwrapped({name: name for name in weights}, known), known)
+    names = _distinct(_rooted(_unwrapped({name: name for name in weights}, known), known))
     found = {
         new: _plain(weights[old], new)
         for old, new in names.items()
@@ -60,6 +62,11 @@ def _rooted(names: dict[str, str], known: Collection[str]) -> dict[str, str]:
         return found[0] if name not in known and len(found) == 1 else name
 
     return {old: complete(new) for old, new in names.items()}
+
+
+def _distinct(names: dict[str, str]) -> dict[str, str]:
+    count = Counter(names.values())
+    return {old: new if count[new] == 1 else old for old, new in names.items()}
 
 
 def _roots(names: Collection[str]) -> set[str]:

@@ -26,6 +26,10 @@ WRAPPERS = ("state_dict", "model", "model_state_dict")
 ROOM_BYTES = 1 << 30
 """What reading may take besides a few times the file."""
 CPU_S = 120
+HALVES = (torch.float16, torch.bfloat16)
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
+READ = (*HALVES, torch.float32, torch.float64, *INTEGERS)
+"""The kinds of numbers that are read; others are parts of quantised networks, or complex."""
 
 
 class Refused(Exception):
@@ -42,12 +46,8 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
         tensor_files.write(tensors, target, {})
     except Refused:
         raise
-    except pickle.UnpicklingError as error:
-        raise Refused(_refusal(str(error))) from None
-    except (MemoryError, OSError) as error:
-        raise Refused(f"it needs more room than its size allows ({error})") from None
     except Exception as error:  # noqa: BLE001 - a damaged file makes torch raise nearly every kind
-        raise Refused(f"it is damaged or not a file of torch.save ({_first_line(error)})") from None
+        raise Refused(_reason(error)) from None
     return {"tensors": len(tensors)}
 
 
@@ -64,14 +64,29 @@ def locate(reference: str) -> dict[str, Any]:
 def _tensors(found: object, most_bytes: int) -> dict[str, np.ndarray]:
     while isinstance(found, Mapping) and (inner := _wrapped(found)) is not None:
         found = inner
-    if not isinstance(found, Mapping) or not found:
-        raise Refused(f"it holds {_kind(found)}, not the tensors of a state_dict")
+    if not isinstance(found, Mapping):
+        raise Refused(f"what it holds is {_kind(found)}, not the tensors of a state_dict")
+    if not found:
+        raise Refused("it holds no tensors")
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise Refused(f"its entry {str(name)[:100]!r} is {_kind(value)}, not a tensor")
+        _check(name, value)
     if sum(prod(value.shape) * 4 for value in found.values()) > most_bytes:
         raise Refused("its tensors claim far more numbers than it holds")
     return {name: _array(value) for name, value in found.items()}
+
+
+def _check(name: object, value: object) -> None:
+    short = repr(str(name)[:100])
+    if not isinstance(name, str):
+        raise Refused(f"its key {short} is {_kind(name)}, not a tensor's name")
+    if not isinstance(value, torch.Tensor):
+        raise Refused(f"its entry {short} is {_kind(value)}, not a tensor")
+    if value.is_meta:
+        raise Refused(f"its tensor {short} has a shape, but no numbers")
+    if value.dtype not in READ:
+        raise Refused(
+            f"its tensor {short} holds {str(value.dtype).removeprefix('torch.')}, which is not read"
+        )
 
 
 def _wrapped(found: Mapping[Any, Any]) -> Any:
@@ -81,9 +96,10 @@ def _wrapped(found: Mapping[Any, Any]) -> Any:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     plain = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    if plain.dtype in (torch.bfloat16, torch.float16):
+    if plain.dtype in HALVES:
         plain = plain.float()
-    return plain.contiguous().numpy()
+    # A negated view of another tensor is saved as that tensor and a flag.
+    return plain.resolve_neg().contiguous().numpy()
 
 
 def _limit(size: int) -> None:
@@ -102,21 +118,25 @@ def _set(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _refusal(message: str) -> str:
-    if "Unsupported" in message or "GLOBAL" in message or "weights_only" in message.lower():
+def _reason(error: Exception) -> str:
+    """What is wrong with a file that made torch raise this; its own words are long, and name files of ours."""
+    message = str(error)
+    if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in message or "safe_globals" in message):
         return (
             "it holds more than tensors (weights_only refuses it: a pickle may run any program). Save"
             " `model.state_dict()`, not the model"
         )
+    if "TorchScript" in message:
+        return "it is a TorchScript program. Save `model.state_dict()` with torch.save instead"
+    if isinstance(error, MemoryError) or "can't allocate memory" in message:
+        return "it needs more memory than its size allows"
+    if isinstance(error, OSError):
+        return f"reading it failed ({error.strerror})"
     return "it is damaged or not a file of torch.save"
 
 
 def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return f"of type {type(value).__name__}"
 
 
 def main() -> None:
