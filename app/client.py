@@ -17,6 +17,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +30,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 """The server sends a comment every 15 s on an idle stream; three missed ones mean that the connection is dead."""
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 EXPORT_TIMEOUT = httpx.Timeout(900.0, connect=5.0)
 
 R = TypeVar("R", bound=Reply)
@@ -221,7 +223,7 @@ class Tandem:
                 data=form,
                 files={"file": (file.name, content)},
                 headers=headers,
-                timeout=httpx.Timeout(600.0, connect=5.0),
+                timeout=UPLOAD_TIMEOUT,
             )
         return Dataset.model_validate(answer)
 
@@ -260,6 +262,34 @@ class Tandem:
 
     def model_version(self, name: str, version: int) -> ModelVersion:
         return ModelVersion.model_validate(self._json("GET", f"/models/{name}/versions/{version}"))
+
+    def import_model(
+        self,
+        file: Path,
+        *,
+        name: str,
+        model: Mapping[str, Any] | None = None,
+        task: str | None = None,
+        classes: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        preprocess: Mapping[str, Any] | None = None,
+        tokenizer: Path | None = None,
+    ) -> ModelVersion:
+        """Import a `.safetensors` or `.pth` checkpoint as the next version of `name`; it is streamed.
+
+        `model` is the architecture with its options, as in a job; a file that Tandem wrote needs none. `tokenizer` is
+        the tokenizer.json or vocab.txt of a network for texts.
+        """
+        parts = _given(model=model, classes=classes, columns=columns, preprocess=preprocess)
+        form = {"name": name} | _given(task=task) | {key: json.dumps(value) for key, value in parts.items()}
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        with ExitStack() as opened:
+            paths = _given(file=file, tokenizer=tokenizer)
+            files = {part: (path.name, opened.enter_context(path.open("rb"))) for part, path in paths.items()}
+            answer = self._json(
+                "POST", "/models", data=form, files=files, headers=headers, timeout=UPLOAD_TIMEOUT
+            )
+        return ModelVersion.model_validate(answer)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self._answer("PUT", f"/models/{name}/aliases/{alias}", json={"version": version})

@@ -152,9 +152,20 @@ def _of_union(group: list[tuple[Mapping[str, Any], Place]], root: Schema) -> Ite
     if deeper:
         yield from (_plain(error, at, root) for error, at in deeper)
         return
-    forms = " or ".join(dict.fromkeys(map(_form, members)))
+    forms = " or ".join(dict.fromkeys(_forms(members)))
     pointer = place.union or ""
     yield FieldProblem(pointer, "invalid_value", f"{_name(pointer)} must be {forms}.")
+
+
+def _forms(members: Sequence[Schema]) -> Iterator[str]:
+    """What a value may look like; of objects that each have one field, the fields together."""
+    alike = [next(iter(member["properties"])) for member in members if len(member.get("properties", ())) == 1]
+    for member in members:
+        if len(member.get("properties", ())) != 1:
+            yield _form(member)
+    if alike:
+        *others, last = map(repr, alike)
+        yield "an object with " + (f"{', '.join(others)} or {last}" if others else last)
 
 
 def _form(schema: Schema) -> str:

@@ -23,7 +23,7 @@ from workers import job_queries
 from workers.reconciler import Reconciler
 from workers.settings import Settings
 
-UPLOADS = frozenset({"/datasets"})
+UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
     {"name": "Datasets", "description": "Built-in and uploaded."},

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.errors import PROBLEM_MEDIA_TYPE, Problem
 from app.schemas.exports import ExportBody
+from app.schemas.imports import ImportForm
 from app.schemas.models import AliasTarget
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
@@ -19,7 +20,7 @@ from models.job import JobSpec
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = (400, 401, 422, 500, 503)
 REFERENCE = "#/components/schemas/{model}"
-MODELS: tuple[type[BaseModel], ...] = (JobSpec, AliasTarget, ExportBody, PredictBody, Problem)
+MODELS: tuple[type[BaseModel], ...] = (JobSpec, AliasTarget, ExportBody, ImportForm, PredictBody, Problem)
 DESCRIPTION = """\
 Post a dataset and a spec; train it in PyTorch or JAX; serve the weights from either.
 

@@ -106,9 +106,11 @@ class Dataset(Reply):
 
 
 class ModelVersion(Reply):
+    """`framework`, `job` and `dataset` are None where the weights were imported."""
+
     name: str
     version: int
-    framework: str
+    framework: str | None
     architecture: str
     task: str
     sha256: str
@@ -128,11 +130,11 @@ class Export(NamedTuple):
 
 
 class ServedModel(Reply):
-    """Which version answered, and the framework that trained it."""
+    """Which version answered, and the framework that trained it; None where it was imported."""
 
     name: str
     version: int
-    framework: str
+    framework: str | None
 
 
 class Choice(Reply):

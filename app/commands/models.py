@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,7 +13,7 @@ from app.commands.connection import connect, console, url_option
 
 @click.group()
 def models() -> None:
-    """List, name, download and export trained models."""
+    """List, import, name, download and export models."""
 
 
 @models.command("list")
@@ -37,6 +38,62 @@ def show(name: str, url: str | None) -> None:
     """Everything about one model and its versions, as JSON."""
     with connect(url) as tandem:
         click.echo(json.dumps(tandem.model(name), indent=2))
+
+
+@models.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="The model that gets a new version.")
+@click.option(
+    "--model",
+    "architecture",
+    metavar="JSON",
+    help="The architecture, by its name or as JSON with its options; not needed for a file that Tandem wrote.",
+)
+@click.option(
+    "--classes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with a class a line, in the order of the outputs.",
+)
+@click.option("--tokenizer", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--preprocess", metavar="JSON", help="How images become input: size, resize, mean, std.")
+@click.option("--task", help="What a network that does several does.")
+@url_option
+def import_model(
+    file: Path,
+    name: str,
+    architecture: str | None,
+    classes: Path | None,
+    tokenizer: Path | None,
+    preprocess: str | None,
+    task: str | None,
+    url: str | None,
+) -> None:
+    """Import FILE, a .safetensors or .pth checkpoint of torchvision, transformers or Tandem."""
+    with connect(url) as tandem:
+        version = tandem.import_model(
+            file,
+            name=name,
+            model=None if architecture is None else _architecture(architecture),
+            task=task,
+            classes=None if classes is None else classes.read_text().splitlines(),
+            preprocess=None if preprocess is None else _json(preprocess, "--preprocess"),
+            tokenizer=tokenizer,
+        )
+    click.echo(f"{version.name}@{version.version} {version.architecture}, {version.parameters} parameters")
+
+
+def _architecture(text: str) -> dict[str, Any]:
+    return _json(text, "--model") if text.lstrip().startswith("{") else {"architecture": text}
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as problem:
+        raise click.BadParameter(f"this is not JSON: {problem}", param_hint=option) from None
+    if not isinstance(found, dict):
+        raise click.BadParameter("give a JSON object.", param_hint=option)
+    return found
 
 
 @models.command()

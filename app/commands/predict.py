@@ -21,7 +21,8 @@ from app.commands.connection import connect, console, url_option
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Labels to show for each input."
 )
 def predict(model: str, files: tuple[Path, ...], url: str | None, engine: str, top_k: int) -> None:
-    """Predict with MODEL (name, name@version, name@alias or a job's id) from image FILES or .json files of rows."""
+    """Predict with MODEL (name, name@version, name@alias or a job's id) from FILES: images, .json files that hold a
+    list of inputs, or .txt files with a text a line."""
     from rich.table import Table
 
     names, inputs = zip(*(pair for file in files for pair in _inputs(file)), strict=True)
@@ -35,11 +36,18 @@ def predict(model: str, files: tuple[Path, ...], url: str | None, engine: str, t
             table.add_row(name, choice.label, f"{choice.score:.4f}")
     console().print(table)
     served = answer.model
-    click.echo(f"{served.name}@{served.version}, trained in {served.framework}, computed in {answer.engine}")
+    click.echo(f"{served.name}@{served.version}, {_origin(served.framework)}, computed in {answer.engine}")
+
+
+def _origin(framework: str | None) -> str:
+    return "imported" if framework is None else f"trained in {framework}"
 
 
 def _inputs(file: Path) -> list[tuple[str, object]]:
-    """The file's inputs, each with a name to show: one image, or the items of a JSON list."""
+    """The file's inputs, each with a name to show: one image, the items of a JSON list, or lines of text."""
+    if file.suffix == ".txt":
+        lines = enumerate(file.read_text().splitlines(), start=1)
+        return [(f"{file}:{number}", line) for number, line in lines if line.strip()]
     if file.suffix != ".json":
         return [(str(file), file)]
     try:

@@ -41,20 +41,22 @@ class VersionDataset(Answer):
 
 
 class ModelVersion(Answer):
-    """Trained weights, ready to be served by either framework."""
+    """Weights, trained or imported, ready to be served by either framework."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [VERSION]})
     name: str
     object: Literal["model_version"] = "model_version"
     version: int
-    framework: Framework = Field(description="The one that trained it; both can serve it.")
+    framework: Framework | None = Field(
+        description="The one that trained it, null if it was imported; both can serve it."
+    )
     architecture: str
     task: Task
     input: Input
     classes: tuple[str, ...] | None
     metrics: dict[str, float | None]
-    dataset: VersionDataset
-    job: str
+    dataset: VersionDataset | None = Field(description="Null if it was imported.")
+    job: str | None = Field(description="The job that trained it; null if it was imported.")
     spec: dict[str, Any] = Field(description="The architecture with its options.")
     sha256: str
     size_bytes: int
@@ -65,11 +67,12 @@ class ModelVersion(Answer):
     @classmethod
     def of(cls, version: VersionRecord) -> Self:
         same = {name: getattr(version, name) for name in cls.model_fields.keys() & vars(version).keys()}
+        dataset = {"id": version.dataset_id, "name": version.dataset_name}
         return cls.model_validate(
             {
                 **same,
                 "input": version.signature.input,
-                "dataset": {"id": version.dataset_id, "name": version.dataset_name},
+                "dataset": None if version.dataset_id is None else dataset,
                 "job": version.job_id,
             }
         )

@@ -66,11 +66,11 @@ class PredictBody(Asked):
 
 
 class ServedModel(Answer):
-    """Which version answered, and which framework trained it."""
+    """Which version answered, and which framework trained it; none where it was imported."""
 
     name: str
     version: int
-    framework: Framework
+    framework: Framework | None
 
 
 class Choice(Answer):

@@ -26,6 +26,8 @@ from models.weights import ModelCard, Weights, WeightsFile, check_names, check_w
 
 Shapes = Mapping[str, tuple[int, ...]]
 CARD = "tandem"
+KINDS = {"preprocess": "images", "tokenizer": "texts", "columns": "rows"}
+"""Options, and the kind of input that each is for."""
 REGRESSION: Task = "tabular-regression"
 
 
@@ -95,7 +97,7 @@ def _described(card: ModelCard, weights: Weights, options: ImportOptions) -> Wei
 def _pictures(card: ModelCard, options: PreprocessSpec) -> tuple[Input, Preprocessing]:
     taken, before = card.signature.input, card.preprocessing
     if not isinstance(taken, ImageInput) or not isinstance(before, ImagePreprocessing):
-        raise _no_images(card.model)
+        raise _not_for("preprocess", KINDS["preprocess"], card.model)
     height, width = options.size or (taken.height, taken.width)
     size = ImageInput(height=height, width=width, channels=taken.channels)
     made = of_images(size, *_normalisation(options, size.channels, before.mean, before.std))
@@ -160,15 +162,23 @@ def _input(
     weights: Weights, shapes: Shapes, spec: Spec, options: ImportOptions
 ) -> tuple[Input, Preprocessing]:
     if isinstance(spec, TextSpec):
+        _refuse_all_but("tokenizer", spec, options)
         return _texts(weights, spec, options)
     if _takes_images(spec, options):
+        _refuse_all_but("preprocess", spec, options)
         return _images(shapes, spec, options)
+    _refuse_all_but("columns", spec, options)
     return _rows(shapes, spec, options)
 
 
+def _refuse_all_but(fitting: str, spec: Spec, options: ImportOptions) -> None:
+    """Of the options that are for one kind of input, only that of this kind may be given."""
+    for name, kind in KINDS.items():
+        if name != fitting and getattr(options, name) not in (None, PreprocessSpec()):
+            raise _not_for(name, kind, spec)
+
+
 def _texts(weights: Weights, spec: TextSpec, options: ImportOptions) -> tuple[Input, TextPreprocessing]:
-    if options.preprocess != PreprocessSpec():
-        raise _no_images(spec)
     if options.tokenizer is None:
         raise InvalidInput(
             f"{spec.name!r} reads tokens: send the checkpoint's tokenizer too, its tokenizer.json or vocab.txt, as a"
@@ -176,7 +186,10 @@ def _texts(weights: Weights, spec: TextSpec, options: ImportOptions) -> tuple[In
             pointer="/tokenizer",
             code="missing",
         )
-    preprocessing = of_texts(weights, spec, options.tokenizer)
+    try:
+        preprocessing = of_texts(weights, spec, options.tokenizer)
+    except InvalidInput as error:
+        raise InvalidInput(error.detail, pointer="/tokenizer", code=error.specific_code) from None
     taken = TokenInput(vocabulary=preprocessing.vocabulary, length=spec.length, padding=preprocessing.padding)
     return taken, preprocessing
 
@@ -234,8 +247,6 @@ def _normalisation(
 
 
 def _rows(shapes: Shapes, spec: Spec, options: ImportOptions) -> tuple[Input, TablePreprocessing]:
-    if options.preprocess != PreprocessSpec():
-        raise _no_images(spec)
     one = TableInput(features=1, columns=("x0",))
     features = shapes_of.features(shapes, spec, Signature(task=REGRESSION, input=one, outputs=1)) or 0
     columns = options.columns or tuple(f"x{index}" for index in range(features))
@@ -290,10 +301,9 @@ def _numbers(outputs: int) -> tuple[str, ...]:
     return tuple(map(str, range(outputs)))
 
 
-def _no_images(spec: Spec) -> InvalidInput:
+def _not_for(name: str, kind: str, spec: Spec) -> InvalidInput:
     return InvalidInput(
-        f"'preprocess' is for images, which this {spec.name!r} does not take; leave it out.",
-        pointer="/preprocess",
+        f"{name!r} is for {kind}, which this {spec.name!r} does not take; leave it out.", pointer=f"/{name}"
     )
 
 

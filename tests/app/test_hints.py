@@ -58,7 +58,11 @@ def test_a_good_spec_is_taken() -> None:
             "/training/augment/1",
             "Did you mean 'crop'?",
         ),
-        ({"init": {"from": "pretraind"}}, "/init/from", "'scratch' or an object with 'model'"),
+        (
+            {"init": {"from": "pretraind"}},
+            "/init/from",
+            "'scratch', 'pretrained' or an object with 'pretrained', 'model' or 'job'",
+        ),
         ({"init": {"from": {"modle": "x"}}}, "/init/from/modle", "Did you mean 'model'?"),
         ({"init": {"from": {"model": 3}}}, "/init/from/model", "valid string"),
         ({"init": {"form": "scratch"}}, "/init/form", "Did you mean 'from'?"),

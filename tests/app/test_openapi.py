@@ -21,14 +21,14 @@ EXPECTED = {
     ("get", "/jobs/{job_id}/logs"), ("get", "/jobs/{job_id}/events"),
     ("post", "/datasets"), ("get", "/datasets"), ("get", "/datasets/{name_or_id}"),
     ("get", "/datasets/{name_or_id}/preview"), ("delete", "/datasets/{name_or_id}"), ("post", "/predict"),
-    ("get", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
+    ("get", "/models"), ("post", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("delete", "/models/{name}/versions/{version}"),
     ("get", "/models/{name}/versions/{version}/weights"), ("put", "/models/{name}/aliases/{alias}"),
     ("post", "/models/{name}/versions/{version}/export"),
     ("delete", "/models/{name}/aliases/{alias}"),
     ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("get", "/workers"), ("get", "/architectures"),
 }  # fmt: skip
-CREATING = {("post", "/jobs"), ("post", "/jobs/{job_id}/retry"), ("post", "/datasets")}
+CREATING = {("post", "/jobs"), ("post", "/jobs/{job_id}/retry"), ("post", "/datasets"), ("post", "/models")}
 
 
 DOCUMENT: dict[str, Any] = create_app(settings_in(Path("/nowhere"))).openapi()

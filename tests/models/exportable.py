@@ -17,6 +17,9 @@ OPTIONS = {
     "vgg11": {"width": 2, "hidden": 8},
     "vgg16": {"width": 2, "hidden": 8},
     "convnext_tiny": {"depths": (1, 2, 1, 1), "widths": (4, 6, 8, 10)},
+    "bilstm": {"embedding": 12, "hidden": 10},
+    "transformer": {"layers": 2, "heads": 2, "hidden": 16, "mlp": 20},
+    "distilbert": {"layers": 2, "heads": 2, "hidden": 16, "mlp": 20, "positions": 300},
     "vit": {"patch_size": 8, "layers": 2, "heads": 2, "hidden": 16, "mlp": 20},
 }
 """Of architectures whose defaults are large."""
