@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from models.architecture import Spec
 from models.checkpoints.shapes import vocabulary
-from models.checkpoints.tokenizers import padding_id
+from models.checkpoints.tokenizers import needed_rows, padding_id
 from models.errors import InvalidInput
 from models.preprocessing import ImagePreprocessing, TextPreprocessing
 from models.signature import ImageInput, Signature, TokenInput
@@ -33,15 +33,14 @@ def of_texts(weights: Weights, spec: TextSpec, tokenizer: str) -> TextPreprocess
         raise InvalidInput(
             f"The weights have no embeddings of tokens where {spec.name!r} has them.", code="missing_weights"
         )
-    found = TextPreprocessing(
-        tokenizer=tokenizer, length=spec.length, padding=padding_id(tokenizer), vocabulary=rows
-    )
-    if found.encoder.vocabulary > rows:
+    if (needed := needed_rows(tokenizer)) > rows:
         raise InvalidInput(
-            f"The tokenizer has {found.encoder.vocabulary} tokens, but the network has embeddings of {rows}.",
+            f"The tokenizer has {needed} tokens, but the network has embeddings of {rows}.",
             code="tokenizer_mismatch",
         )
-    return found
+    return TextPreprocessing(
+        tokenizer=tokenizer, length=spec.length, padding=padding_id(tokenizer), vocabulary=rows
+    )
 
 
 def token_signature(spec: Spec) -> Signature:

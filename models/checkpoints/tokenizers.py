@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import BertWordPieceTokenizer
 
@@ -11,7 +12,7 @@ from models.tokenization import parsed
 
 
 def tokenizer_json(files: Mapping[str, Path]) -> str:
-    """From `tokenizer.json`; else from `vocab.txt`, whose words are split as BERT's are, lower-cased unless
+    """From `tokenizer.json`; else from `vocab.txt`, by which texts are split as BERT's are, lower-cased unless
     `tokenizer_config.json` says otherwise.
 
     Raises:
@@ -19,10 +20,10 @@ def tokenizer_json(files: Mapping[str, Path]) -> str:
     """
     try:
         if "tokenizer.json" in files:
-            text = files["tokenizer.json"].read_text()
+            text = files["tokenizer.json"].read_text("utf-8")
             parsed(text)
             return text
-        return _word_pieces(files["vocab.txt"], lowercase=_lowercase(files.get("tokenizer_config.json")))
+        return _word_pieces(files["vocab.txt"], _config(files.get("tokenizer_config.json")))
     except Exception as error:  # the library raises nothing more special
         raise CorruptArtifact(f"The tokenizer's files cannot be read: {str(error)[:200]}") from error
 
@@ -34,12 +35,27 @@ def padding_id(text: str) -> int:
     return next((id for id in found if id is not None), 0)
 
 
-def _word_pieces(vocabulary: Path, *, lowercase: bool) -> str:
-    words = vocabulary.read_text().splitlines()
+def needed_rows(text: str) -> int:
+    """How many embeddings a network needs for this tokenizer's ids: between them may be gaps, and the marks around a
+    text have ids of their own."""
+    tokenizer = parsed(text)
+    tokenizer.no_padding()
+    ids = [*tokenizer.get_vocab(with_added_tokens=True).values(), *tokenizer.encode("").ids]
+    return 1 + max(ids, default=-1)
+
+
+def _word_pieces(vocabulary: Path, config: Mapping[str, Any]) -> str:
+    # Only line feeds end a word: some are other characters that Unicode too calls ends of lines.
+    words = vocabulary.read_text("utf-8").removesuffix("\n").split("\n")
     ids = {word: index for index, word in enumerate(words)}
-    tokenizer = BertWordPieceTokenizer(ids, lowercase=lowercase, strip_accents=None)
+    tokenizer = BertWordPieceTokenizer(
+        ids,
+        lowercase=config.get("do_lower_case", True),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    )
     return str(tokenizer.to_str())
 
 
-def _lowercase(config: Path | None) -> bool:
-    return config is None or bool(json.loads(config.read_text()).get("do_lower_case", True))
+def _config(file: Path | None) -> Mapping[str, Any]:
+    return {} if file is None else dict(json.loads(file.read_text("utf-8")))
