@@ -20,16 +20,18 @@ class BiLSTM(nnx.Module):
     def __init__(self, spec: BiLSTMSpec, vocabulary: int, padding: int, classes: int, dtype: DType) -> None:
         self.padding = padding
         self.embedding = Embedding(vocabulary, spec.embedding, dtype, padding=padding)
-        self.dropout = Dropout(spec.dropout)
         self.lstm = recurrence.BiLSTM(spec.embedding, spec.hidden, spec.layers, dtype)
+        self.between = nnx.List([Dropout(spec.dropout) for _ in range(spec.layers - 1)])
         self.head_dropout = Dropout(spec.dropout)
         self.fc = linear(4 * spec.hidden, classes, dtype)
 
     def __call__(self, ids_BT: jax.Array, training: bool) -> jax.Array:
         """ids_BT, padded at the end. Returns logits [B, K]."""
         allowed_BT = ids_BT != self.padding
-        x_BTC = self.dropout(self.embedding(ids_BT), training)
-        x_BTC = self.lstm(x_BTC, allowed_BT.sum(1))
+        lengths_B = allowed_BT.sum(1)
+        x_BTC = self.lstm(0, self.embedding(ids_BT), lengths_B)
+        for layer, dropout in enumerate(self.between, start=1):
+            x_BTC = self.lstm(layer, dropout(x_BTC, training), lengths_B)
         pooled_BC = jnp.concatenate((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), axis=1)
         return self.fc(self.head_dropout(pooled_BC, training))
 

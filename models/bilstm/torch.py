@@ -16,32 +16,32 @@ class BiLSTM(nn.Module):
         super().__init__()
         self.padding = padding
         self.embedding = nn.Embedding(vocabulary, spec.embedding, padding_idx=padding)
-        self.dropout = nn.Dropout(spec.dropout)
         self.lstm = nn.LSTM(spec.embedding, spec.hidden, spec.layers, bidirectional=True, batch_first=True)
+        self.between = nn.ModuleList(nn.Dropout(spec.dropout) for _ in range(spec.layers - 1))
         self.head_dropout = nn.Dropout(spec.dropout)
         self.fc = nn.Linear(4 * spec.hidden, classes)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """ids_BT, padded at the end -> logits_BK."""
         allowed_BT = ids_BT != self.padding
-        x_BTC = self.dropout(self.embedding(ids_BT))
-        x_BTC = read_both_ways(self.lstm, x_BTC, allowed_BT.sum(1))
+        lengths_B = allowed_BT.sum(1)
+        x_BTC = read_both_ways(self.lstm, 0, self.embedding(ids_BT), lengths_B)
+        for layer, dropout in enumerate(self.between, start=1):
+            x_BTC = read_both_ways(self.lstm, layer, dropout(x_BTC), lengths_B)
         pooled_BC = torch.cat((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), dim=1)
         logits_BK: Tensor = self.fc(self.head_dropout(pooled_BC))
         return logits_BK
 
 
-def read_both_ways(lstm: nn.LSTM, x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
-    """`lstm(x_BTC)` as if each text ended where it does.
+def read_both_ways(lstm: nn.LSTM, layer: int, x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
+    """This layer of `lstm` as if each text ended where it does.
 
     Its second direction would begin with the padding. Reading each text backwards instead needs no packed sequences,
     which neither torch.export nor ONNX has.
     """
-    for layer in range(lstm.num_layers):
-        ahead_BTC = _one_way(lstm, f"l{layer}", x_BTC)
-        behind_BTC = _one_way(lstm, f"l{layer}_reverse", backwards(x_BTC, lengths_B))
-        x_BTC = torch.cat((ahead_BTC, backwards(behind_BTC, lengths_B)), dim=2)
-    return x_BTC
+    ahead_BTC = _one_way(lstm, f"l{layer}", x_BTC)
+    behind_BTC = _one_way(lstm, f"l{layer}_reverse", backwards(x_BTC, lengths_B))
+    return torch.cat((ahead_BTC, backwards(behind_BTC, lengths_B)), dim=2)
 
 
 def backwards(x_BTC: Tensor, lengths_B: Tensor) -> Tensor:

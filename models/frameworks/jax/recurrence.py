@@ -29,14 +29,14 @@ class _Weights(NamedTuple):
 
 
 class BiLSTM(nnx.Module):
-    """`torch.nn.LSTM(inputs, hidden, layers, bidirectional=True)`: [B, T, I] -> [B, T, 2 * H].
+    """`torch.nn.LSTM(inputs, hidden, layers, bidirectional=True)`, each of its layers: [B, T, I] -> [B, T, 2 * H].
 
     Tokens that are not allowed stand at the end of their text; what comes out at their places means nothing.
     """
 
     def __init__(self, inputs: int, hidden: int, layers: int, dtype: DType) -> None:
         kept = master_dtype(dtype)
-        self.layers, self.dtype = layers, dtype
+        self.dtype = dtype
         for layer in range(layers):
             width = inputs if layer == 0 else 2 * hidden
             shapes: dict[str, tuple[int, ...]] = {
@@ -48,14 +48,13 @@ class BiLSTM(nnx.Module):
                 for name, shape in shapes.items():
                     setattr(self, f"{name}_l{layer}{direction}", TorchParam(jnp.zeros(shape, kept)))
 
-    def __call__(self, x_BTI: jax.Array, lengths_B: jax.Array) -> jax.Array:
-        for layer in range(self.layers):
-            forward, backward = (self._weights(layer, direction) for direction in DIRECTIONS)
-            gates_DTBG = jnp.stack([_inputs(x_BTI, forward), _inputs(backwards(x_BTI, lengths_B), backward)])
-            found_DTBH = _scanned(gates_DTBG, jnp.stack([forward.weight_hh, backward.weight_hh]))
-            ahead_BTH, behind_BTH = (one_TBH.swapaxes(0, 1) for one_TBH in found_DTBH)
-            x_BTI = jnp.concatenate([ahead_BTH, backwards(behind_BTH, lengths_B)], axis=-1)
-        return x_BTI
+    def __call__(self, layer: int, x_BTI: jax.Array, lengths_B: jax.Array) -> jax.Array:
+        """One layer, from 0."""
+        forward, backward = (self._weights(layer, direction) for direction in DIRECTIONS)
+        gates_DTBG = jnp.stack([_inputs(x_BTI, forward), _inputs(backwards(x_BTI, lengths_B), backward)])
+        found_DTBH = _scanned(gates_DTBG, jnp.stack([forward.weight_hh, backward.weight_hh]))
+        ahead_BTH, behind_BTH = (one_TBH.swapaxes(0, 1) for one_TBH in found_DTBH)
+        return jnp.concatenate([ahead_BTH, backwards(behind_BTH, lengths_B)], axis=-1)
 
     def _weights(self, layer: int, direction: str) -> _Weights:
         return _Weights(
