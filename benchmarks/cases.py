@@ -9,8 +9,8 @@ import numpy as np
 from models.architecture import Spec
 from models.catalog import architectures
 from models.data.dataset import Dataset, DatasetDescription, Split, Splits
-from models.preprocessing import ImagePreprocessing, Preprocessing
-from models.signature import ImageInput, Input, Signature
+from models.preprocessing import ImagePreprocessing, Preprocessing, TextPreprocessing
+from models.signature import ImageInput, Input, Signature, Task, TokenInput
 from models.training import SGD, AdamW, OptimizerSpec
 
 CLASSES = 10
@@ -42,11 +42,17 @@ class Case:
 
     @property
     def signature(self) -> Signature:
-        return Signature(task="image-classification", input=self.input, outputs=CLASSES)
+        reads = isinstance(self.input, TokenInput)
+        task: Task = "text-classification" if reads else "image-classification"
+        return Signature(task=task, input=self.input, outputs=CLASSES)
 
 
 def _square(side: int, channels: int = 3) -> ImageInput:
     return ImageInput(height=side, width=side, channels=channels)
+
+
+def _tokens(length: int) -> TokenInput:
+    return TokenInput(vocabulary=10_000, length=length, padding=0)
 
 
 GREY = _square(28, 1)
@@ -73,13 +79,22 @@ CASES: Mapping[str, Case] = {
         fewest=64,
         options={"patch_size": 4, "layers": 4, "heads": 4, "hidden": 128, "mlp": 512},
     ),
+    "bilstm": Case("bilstm", _tokens(200), steps=64, fewest=64, options={"length": 200}),
+    "transformer": Case("transformer", _tokens(128), steps=96, fewest=64, options={"length": 128}),
+    "distilbert": Case(
+        "distilbert",
+        _tokens(128),
+        steps=96,
+        fewest=64,
+        options={"length": 128, "layers": 2, "heads": 2, "hidden": 128, "mlp": 512},
+    ),
 }
 
 
 def dataset(case: Case) -> Dataset:
     """Random samples of the case's input, uint8 pixels or token ids."""
     generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (case.rows, *case.input.shape), dtype=np.uint8)
+    x = _samples(case, generator)
     y = generator.integers(0, CLASSES, case.rows)
     held_out = Split(x[:HELD_OUT], y[:HELD_OUT])
     return Dataset(
@@ -96,7 +111,18 @@ def dataset(case: Case) -> Dataset:
     )
 
 
+def _samples(case: Case, generator: np.random.Generator) -> np.ndarray:
+    shape = (case.rows, *case.input.shape)
+    if isinstance(case.input, TokenInput):  # none is shorter than the others: both sides compute the same
+        return generator.integers(1, case.input.vocabulary, shape, dtype=np.int32)
+    return generator.integers(0, 256, shape, dtype=np.uint8)
+
+
 def _preprocessing(input: Input) -> Preprocessing:
+    if isinstance(input, TokenInput):
+        return TextPreprocessing(
+            tokenizer="{}", length=input.length, padding=input.padding, vocabulary=input.vocabulary
+        )
     assert isinstance(input, ImageInput)
     channels = input.channels
     return ImagePreprocessing(

@@ -1,15 +1,17 @@
 """A bare PyTorch loop: preloaded tensors, permuted index batches, channels_last, fused optimizer, denormals flushed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-from benchmarks.cases import Case
+from benchmarks.cases import CLASSES, Case
 from models.catalog import implementation
 from models.preprocessing import Normalisation
+from models.signature import TokenInput
 from models.training import SGD
 
 
@@ -68,16 +70,16 @@ def optimizer_of(case: Case, model: nn.Module) -> torch.optim.Optimizer:
 def network(case: Case) -> nn.Module:
     """Written here by hand, or torchvision's and transformers' own, which Tandem's torch networks are."""
     if case.architecture in NETWORKS:
-        return NETWORKS[case.architecture]()
+        return NETWORKS[case.architecture](case)
     found: nn.Module = implementation(case.spec, "torch").build(case.spec, case.signature)
     return found
 
 
-def mlp() -> nn.Module:
+def mlp(_: Case) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
-def cnn() -> nn.Module:
+def cnn(_: Case) -> nn.Module:
     def stage(inputs: int, outputs: int) -> list[nn.Module]:
         return [
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
@@ -99,4 +101,93 @@ def cnn() -> nn.Module:
     )
 
 
-NETWORKS = {"mlp": mlp, "cnn": cnn}
+class BiLSTM(nn.Module):
+    """torch's LSTM over whole batches: every text here has the full length."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        options, reads = case.spec.model_dump(), case.input
+        assert isinstance(reads, TokenInput)
+        self.embedding = nn.Embedding(reads.vocabulary, options["embedding"], padding_idx=reads.padding)
+        self.dropout = nn.Dropout(options["dropout"])
+        self.lstm = nn.LSTM(
+            options["embedding"], options["hidden"], options["layers"], batch_first=True, bidirectional=True
+        )
+        self.fc = nn.Linear(4 * options["hidden"], CLASSES)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        x_BTC, _ = self.lstm(self.dropout(self.embedding(ids_BT)))
+        pooled_BC = torch.cat((x_BTC.amax(1), x_BTC.mean(1)), dim=1)
+        logits_BK: Tensor = self.fc(self.dropout(pooled_BC))
+        return logits_BK
+
+
+class Encoder(nn.Module):
+    """torch's encoder layers, with the mask that texts need."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        options, reads = case.spec.model_dump(), case.input
+        assert isinstance(reads, TokenInput)
+        hidden, self.padding = options["hidden"], reads.padding
+        self.embedding = nn.Embedding(reads.vocabulary, hidden, padding_idx=reads.padding)
+        self.positions = nn.Parameter(torch.randn(reads.length, hidden) * 0.02)
+        self.dropout = nn.Dropout(options["dropout"])
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                hidden,
+                options["heads"],
+                options["mlp"],
+                options["dropout"],
+                "gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(options["layers"])
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.fc = nn.Linear(hidden, CLASSES)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        padded_BT = ids_BT == self.padding
+        x_BTC = self.dropout(self.embedding(ids_BT) + self.positions[: ids_BT.shape[1]])
+        for layer in self.layers:
+            x_BTC = layer(x_BTC, src_key_padding_mask=padded_BT)
+        kept_BT1 = (~padded_BT)[..., None]
+        pooled_BC = (self.norm(x_BTC) * kept_BT1).sum(1) / kept_BT1.sum(1)
+        logits_BK: Tensor = self.fc(self.dropout(pooled_BC))
+        return logits_BK
+
+
+class DistilBERT(nn.Module):
+    """transformers' own network with its own attention."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        options, reads = case.spec.model_dump(), case.input
+        assert isinstance(reads, TokenInput)
+        self.padding = reads.padding
+        self.network = DistilBertForSequenceClassification(
+            DistilBertConfig(  # type: ignore[call-arg]  # it passes the last on
+                vocab_size=reads.vocabulary,
+                max_position_embeddings=options["positions"],
+                n_layers=options["layers"],
+                n_heads=options["heads"],
+                dim=options["hidden"],
+                hidden_dim=options["mlp"],
+                num_labels=CLASSES,
+            )
+        )
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        logits_BK: Tensor = self.network(ids_BT, attention_mask=ids_BT != self.padding).logits
+        return logits_BK
+
+
+NETWORKS: Mapping[str, Callable[[Case], nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "bilstm": BiLSTM,
+    "transformer": Encoder,
+    "distilbert": DistilBERT,
+}

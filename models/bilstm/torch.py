@@ -6,6 +6,7 @@ Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093; names and ga
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan  # torch has no public name for it yet
 
 from models.bilstm.spec import BiLSTMSpec
 from models.signature import Signature
@@ -65,12 +66,33 @@ def _one_way(lstm: nn.LSTM, suffix: str, x_BTC: Tensor) -> Tensor:
     """The hidden features after every token of one direction of one layer."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     weights = [getattr(lstm, f"{name}_{suffix}") for name in names]
+    if torch.compiler.is_exporting():
+        return _scanned(x_BTC, *weights)
     start = x_BTC.new_zeros(1, x_BTC.shape[0], lstm.hidden_size)
     # Input, state, weights; with biases, one layer, no dropout, training, one direction, batch first.
     found: tuple[Tensor, Tensor, Tensor] = torch.lstm(
         x_BTC, (start, start), weights, True, 1, 0.0, lstm.training, False, True
     )
     return found[0]
+
+
+def _scanned(x_BTC: Tensor, input_w: Tensor, hidden_w: Tensor, input_b: Tensor, hidden_b: Tensor) -> Tensor:
+    """The same as a loop that a graph can hold: torch.export would write torch.lstm out for one number of tokens.
+
+    Gates are input, forget, cell, output, as torch has them.
+    """
+    gates_TBG = (x_BTC @ input_w.T + input_b + hidden_b).transpose(0, 1)
+    nothing_BH = x_BTC.new_zeros(x_BTC.shape[0], hidden_w.shape[1])
+
+    def step(before: tuple[Tensor, Tensor], gates_BG: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        hidden_BH, cell_BH = before
+        put_BH, keep_BH, new_BH, shown_BH = (gates_BG + hidden_BH @ hidden_w.T).chunk(4, dim=1)
+        cell_BH = keep_BH.sigmoid() * cell_BH + put_BH.sigmoid() * new_BH.tanh()
+        hidden_BH = shown_BH.sigmoid() * cell_BH.tanh()
+        return (hidden_BH, cell_BH), hidden_BH.clone()  # what is carried may not be given out too
+
+    hidden_TBH: Tensor = scan(step, (nothing_BH, nothing_BH.clone()), gates_TBG)[1]
+    return hidden_TBH.transpose(0, 1)
 
 
 def build(spec: BiLSTMSpec, signature: Signature) -> BiLSTM:

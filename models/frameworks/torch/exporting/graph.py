@@ -6,6 +6,7 @@ Shape suffixes: N batch, H height, W width, C channels, F features, T tokens, K 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from models.engine import Definition
 from models.exports.card import ExportCard, Target, target_of
@@ -87,8 +88,9 @@ def program(model: WeightsFile, card: ExportCard) -> ExportedProgram:
             (_example(model),),
             dynamic_shapes={card.input.name: _free_axes(card)},
         )
-    for node in found.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it names this machine's folders
+    for part in found.graph_module.modules():  # a loop's body is a graph of its own
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # it names this machine's folders
     return found
 
 
