@@ -70,6 +70,7 @@ def _fetch(url: str, part: Path, say: Say) -> None:
         with urlopen(request, timeout=SILENCE_S) as answer:  # noqa: S310
             _receive(answer, part, had if answer.status == 206 else 0, say)
     except HTTPError as error:
+        error.close()  # it is the answer too, with its connection
         if error.code != 416:  # 416: the part is whole, or longer than the file; its hash will tell
             raise
 

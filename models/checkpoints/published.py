@@ -5,14 +5,14 @@ last, with the hashes of these files and of those that they were made from.
 """
 
 import fcntl
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from models import tensor_files
 from models.checkpoints import hub, process
@@ -32,6 +32,14 @@ class Fetched:
 
     weights: Path
     tokenizer: str | None
+
+
+class Complete(BaseModel):
+    """`complete.json`: the SHA-256 of each file of the folder, and of each that they were made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    files: dict[str, str]
+    made_from: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,25 +70,26 @@ class Library:
             if not self._is_ready(folder, published):
                 self._make(folder, published)
         tokenizer = folder / TOKENIZER
-        return Fetched(folder / WEIGHTS, tokenizer.read_text() if tokenizer.exists() else None)
+        return Fetched(folder / WEIGHTS, tokenizer.read_text("utf-8") if tokenizer.exists() else None)
 
     def _is_ready(self, folder: Path, published: Published) -> bool:
         try:
-            complete = json.loads((folder / COMPLETE).read_text())
-            whole = all(sha256(folder / name) == value for name, value in complete["files"].items())
-        except (OSError, ValueError, KeyError):
+            complete = Complete.model_validate_json((folder / COMPLETE).read_bytes())
+            whole = all(sha256(folder / name) == value for name, value in complete.files.items())
+        except (OSError, ValueError):
             return False
-        return whole and (self.offline is None or self._is_of_the_same_files(complete, published))
+        if not whole or WEIGHTS not in complete.files:
+            return False
+        return self.offline is None or self._is_of_the_same_files(complete, published)
 
-    def _is_of_the_same_files(self, complete: Mapping[str, Any], published: Published) -> bool:
+    def _is_of_the_same_files(self, complete: Complete, published: Published) -> bool:
         """Whether what is cached was made from what the offline folder holds now."""
-        made_from: Mapping[str, str] = complete["made_from"]
         assert self.offline is not None
         if published.library == "torchvision":
-            files = {name: self.offline / name for name in made_from}
+            files = {name: self.offline / name for name in complete.made_from}
         else:
             files = hub.from_folder(published.reference, self.offline)
-        return all(path.is_file() for path in files.values()) and _hashes(files) == made_from
+        return all(path.is_file() for path in files.values()) and _hashes(files) == complete.made_from
 
     def _make(self, folder: Path, published: Published) -> None:
         """In a folder beside it, renamed when it is complete; what a crash left there is gone on with."""
@@ -90,12 +99,12 @@ class Library:
         sources = self._sources(published, unfinished)
         made_from = _hashes(sources)
         made = _converted(sources, unfinished)
-        complete = {"files": _hashes(made), "made_from": made_from}
+        complete = Complete(files=_hashes(made), made_from=made_from)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name, path in made.items():
             path.replace(folder / name)
-        (folder / f".{COMPLETE}").write_text(json.dumps(complete, indent=2))
+        (folder / f".{COMPLETE}").write_text(complete.model_dump_json(indent=2))
         (folder / f".{COMPLETE}").replace(folder / COMPLETE)
         shutil.rmtree(unfinished)
 
@@ -114,24 +123,22 @@ class Library:
         prefix = _HASH_IN_NAME.search(name)
         assert prefix is not None, name
         if self.offline is None:
-            path = unfinished / name
-            if not path.exists():
+            path, digest = unfinished / name, Digest(prefix[1])
+            if not (path.exists() and digest.fits(path)):
                 say: Say = lambda text: self.say(f"downloading {name}: {text}")  # noqa: E731
-                download(
-                    url, path, Digest(prefix[1]), say, folder="the folder that TANDEM_PRETRAINED_DIR names"
-                )
+                download(url, path, digest, say, folder="the folder that TANDEM_PRETRAINED_DIR names")
             return {name: path}
         path = self.offline / name
         if not path.is_file():
             raise NotFound(
                 f"{name} is not in the folder of published checkpoints: put the file, as torchvision publishes it"
-                f" ({url}), into {self.offline}.",
+                f" ({url}), into the folder that TANDEM_PRETRAINED_DIR names.",
                 code="checkpoint_missing",
             )
         if not sha256(path).startswith(prefix[1]):
             raise CorruptArtifact(
-                f"{path} is not the file that torchvision publishes under this name: its SHA-256 does not begin with"
-                f" {prefix[1]}. Fetch it again from {url}.",
+                f"{name} in the folder of published checkpoints is not what torchvision publishes under this name:"
+                f" its SHA-256 does not begin with {prefix[1]}. Fetch it again from {url}.",
             )
         return {name: path}
 
@@ -145,7 +152,7 @@ def _converted(sources: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     to_safetensors(source, made[WEIGHTS])
     if any(name in sources for name in hub.TOKENIZER):
         made[TOKENIZER] = folder / TOKENIZER
-        made[TOKENIZER].write_text(tokenizer_json(sources))
+        made[TOKENIZER].write_text(tokenizer_json(sources), "utf-8")
     return made
 
 
@@ -155,9 +162,10 @@ def to_safetensors(source: Path, target: Path) -> None:
         process.convert(source, target)
         return
     try:
-        tensor_files.write(tensor_files.read(source)[1], target, {})
+        tensors = tensor_files.read(source)[1]
     except (OSError, ValueError) as error:
-        raise CorruptArtifact(f"{source} cannot be read: {error}.") from error
+        raise CorruptArtifact(f"{source.name} cannot be read: {error}.") from error
+    tensor_files.write(tensors, target, {})
 
 
 def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
