@@ -24,7 +24,9 @@ from models.framework import FRAMEWORKS, Framework
 from models.initial import initial_weights
 from models.job import JobSpec
 from models.preparation import expected_signature
+from models.preparation.text import input_of, preprocessing_of
 from models.signature import Signature
+from models.text_spec import TextSpec
 from models.training import resolve
 from workers import messages
 from workers.observer import Channel, Inbox
@@ -38,8 +40,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cnn": {"width": 4, "stages": 2},
     "vgg16": {"width": 2, "hidden": 8},
     "resnet50": {"stem": "imagenet"},
+    "bilstm": {"embedding": 8, "hidden": 8},
+    "distilbert": {"layers": 2, "heads": 2, "hidden": 16, "mlp": 16, "length": 64, "positions": 64},
 }
 """That make networks small."""
+PUBLISHED_WORDS = ["a film , a good film", "a bad film and a long one , nothing is good about it"]
+"""What the stand-in for a published tokenizer has seen."""
 FEWER_BLOCKS = {"resnet50": (1, 1, 1, 1)}
 """Where no option does."""
 PRECISION = {"resnet50": "float32"}
@@ -119,12 +125,14 @@ class Workplace:
         if folder.exists():
             return
         folder.mkdir(parents=True)
-        weights = folder / "weights.safetensors"
         wide = signature.model_copy(update={"outputs": 1000})
-        tensor_files.write(initial_weights(spec, wide, 9), weights, {})
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        complete = {"files": {weights.name: digest}, "made_from": {}}
-        (folder / "complete.json").write_text(json.dumps(complete))
+        if isinstance(spec, TextSpec):
+            about = preprocessing_of(PUBLISHED_WORDS, spec, None)
+            (folder / "tokenizer.json").write_text(about.tokenizer)
+            wide = wide.model_copy(update={"input": input_of(about)})
+        tensor_files.write(initial_weights(spec, wide, 9), folder / "weights.safetensors", {})
+        files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        (folder / "complete.json").write_text(json.dumps({"files": files, "made_from": {}}))
 
 
 @pytest.fixture(scope="module")
