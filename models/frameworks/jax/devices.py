@@ -67,7 +67,12 @@ def _out_of_memory(batch_size: int, device: jax.Device) -> OutOfMemory:
     )
 
 
+CPU_BUDGET_BYTES = 256 << 20
+"""On a CPU the device's copy is a second one in the same memory, which larger sets may not have; nor are they slower
+without it."""
+
+
 def budget_bytes(device: jax.Device) -> float:
-    """How many bytes of samples may live on the device: half of a GPU's memory, 4 GiB of a CPU's."""
+    """How many bytes of samples may live on the device: half of a GPU's memory, little of a CPU's."""
     memory = device.memory_stats()
-    return memory["bytes_limit"] / 2 if memory else 4 * 2**30
+    return memory["bytes_limit"] / 2 if memory else CPU_BUDGET_BYTES
