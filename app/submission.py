@@ -81,7 +81,7 @@ def _start_model(
         version = registry.resolve(db, reference)
     except NotFound as error:
         raise InvalidInput(error.detail, pointer=pointer, code="unknown_model") from None
-    there = catalog.declarations(_spec(version.spec), version.signature)
+    there = catalog.declarations(catalog.stored(version.spec), version.signature)
     shapes = {name: tensor.shape for name, tensor in there.items()}
     here = _in_tokens_of(signature, version.signature)
     try:
@@ -174,8 +174,3 @@ def _check_shapes(old: Spec, old_signature: Signature, new: Spec, signature: Sig
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(list(shape))
-
-
-def _spec(stored: dict[str, object]) -> Spec:
-    architecture = catalog.architectures()[str(stored["architecture"])]
-    return architecture.model_validate(stored, strict=False)

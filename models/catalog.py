@@ -1,5 +1,6 @@
 """The architectures. A new one is a folder with `spec.py`, `torch.py` and `jax.py`, and a line here."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, get_args
@@ -45,6 +46,11 @@ def architectures() -> dict[str, type[Spec]]:
         for spec in get_args(AnySpec)
         for name in get_args(spec.model_fields["architecture"].annotation)
     }
+
+
+def stored(spec: Mapping[str, object]) -> Spec:
+    """The architecture with its options, from how it was stored."""
+    return architectures()[str(spec["architecture"])].model_validate(dict(spec), strict=False)
 
 
 def implementation(spec: Spec, framework: Framework) -> ModuleType:

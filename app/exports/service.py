@@ -7,6 +7,7 @@ from anyio.to_thread import run_sync
 
 from app.exports.cache import Export, ExportCache
 from app.exports.process import ExportProcesses
+from models import catalog
 from models.errors import CorruptArtifact, NotFound, Unavailable
 from models.exports.formats import Format
 from workers.artifacts import ArtifactStore
@@ -39,8 +40,10 @@ class ExportService:
     async def export(self, version: ModelVersion, format: Format) -> Export:
         """The version's file in this format: the one made before, or a new one.
 
-        Raises NotInstalled, ExportFailed, CorruptArtifact, or Unavailable when too many wait or one takes too long.
+        Raises InvalidInput, NotInstalled, ExportFailed, CorruptArtifact, or Unavailable when too many wait or one takes
+        too long.
         """
+        format.check_takes(catalog.stored(version.spec))
         if (found := await run_sync(self._cache.find, version.sha256, format)) is not None:
             return found
         key = (version.sha256, format.name)

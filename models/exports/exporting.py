@@ -25,10 +25,11 @@ class Exported:
 def export(weights: Path, format: Format, output: Path) -> Exported:
     """Write the model in this file to `output`, read that back, and compare it with the model.
 
-    Raises CorruptArtifact, NotInstalled, or ExportFailed; then what may be at `output` is worth nothing.
+    Raises CorruptArtifact, InvalidInput, NotInstalled, or ExportFailed; then what may be at `output` is worth nothing.
     """
     format.check_installed()
     model = read_weights(weights)
+    format.check_takes(model.card.model)
     writer = formats.writer(format)
     writer.write(model, card_of(model.card, format.name, format.ids), output)
     difference = largest_difference(writer.read(output), reference(model, format).logits, model.card)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, cast
 
 import numpy as np
 
+from models.architecture import Spec
 from models.errors import InvalidInput, NotInstalled, suggest
 from models.exports.card import ExportCard
 from models.framework import Framework
@@ -24,6 +25,7 @@ class Format:
 
     framework: the one that writes it; module: where in that framework's `exporting`. ids: the dtype of token ids in
     the file. packages: what must be installed besides what Tandem always needs; extra: the extra that brings them.
+    library: whose networks it is for, None for all.
     """
 
     name: str
@@ -34,6 +36,19 @@ class Format:
     ids: Literal["int32", "int64"] = "int64"
     packages: tuple[str, ...] = ()
     extra: str | None = None
+    library: Literal["huggingface"] | None = None
+
+    def check_takes(self, spec: Spec) -> None:
+        """Raises InvalidInput where the format is not for this network."""
+        libraries = {published.library for published in type(spec)().published()}
+        if self.library is not None and self.library not in libraries:
+            others = ", ".join(format.name for format in FORMATS.values() if format.library is None)
+            raise InvalidInput(
+                f"{self.name!r} is for the networks that are published there, and {spec.name!r} is not. Use one of"
+                f" {others}.",
+                pointer="/format",
+                code="format_mismatch",
+            )
 
     def check_installed(self) -> None:
         """Raises NotInstalled."""
@@ -71,6 +86,14 @@ FORMATS = {
         ),
         Format("torch-export", "torch", "torch_export", ".pt2", "application/zip"),
         Format("stablehlo", "jax", "stablehlo", ".stablehlo.zip", "application/zip", ids="int32"),
+        Format(
+            "transformers",
+            "torch",
+            "transformers",
+            ".transformers.zip",
+            "application/zip",
+            library="huggingface",
+        ),
     )
 }
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from models.catalog import architectures
 from models.errors import CorruptArtifact, ExportFailed, InvalidInput, NotInstalled
@@ -22,9 +24,10 @@ from models.exports.exporting import export, reference
 from models.exports.formats import FORMATS
 from models.signature import TokenInput
 from models.weights import write_weights
-from tests.models.exportable import CLASSES, exportable, regression, weights
+from tests.models.exportable import CLASSES, SENTENCES, exportable, regression, weights
 
 ROOT = Path(__file__).parents[2]
+OF_ALL = [format.name for format in FORMATS.values() if format.library is None]
 DEEPER = {"resnet34", "vgg16"}  # more of the same blocks as resnet18 and vgg11
 
 
@@ -42,7 +45,7 @@ def exported(model, format, folder):
 
 
 @pytest.mark.parametrize("name", [name for name in architectures() if name not in DEEPER])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OF_ALL)
 def test_every_architecture_leaves_in_every_format(name, format, tmp_path):
     found = exported(exportable(name), format, tmp_path)
     content = (tmp_path / "exported").read_bytes()
@@ -51,7 +54,28 @@ def test_every_architecture_leaves_in_every_format(name, format, tmp_path):
     assert os.fsencode(ROOT) not in content  # nobody's business
 
 
-@pytest.mark.parametrize("format", FORMATS)
+def test_a_model_of_transformers_goes_to_from_pretrained_with_its_tokenizer_and_classes(tmp_path):
+    model = exportable("distilbert")
+    assert exported(model, "transformers", tmp_path).largest_difference < 1e-5
+    shutil.unpack_archive(tmp_path / "exported", tmp_path / "folder", "zip")
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "folder")
+    for name, tensor in theirs.state_dict().items():
+        assert np.array_equal(tensor.numpy(), model.weights[name]), name
+    assert tuple(theirs.config.id2label.values()) == CLASSES
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    expected = model.card.preprocessing.batch(SENTENCES)
+    found = tokenizer(SENTENCES, padding="max_length", max_length=expected.shape[1], return_tensors="np")
+    assert np.array_equal(found["input_ids"], expected)
+    assert np.array_equal(found["attention_mask"], expected != model.card.preprocessing.padding)
+
+
+def test_a_format_that_is_for_others_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"'cnn' is not\. Use one of onnx") as caught:
+        exported(exportable("cnn"), "transformers", tmp_path)
+    assert caught.value.pointer == "/format"
+
+
+@pytest.mark.parametrize("format", OF_ALL)
 def test_a_regressions_output_is_in_the_targets_units(format, tmp_path):
     model = regression()
     exported(model, format, tmp_path)
@@ -78,14 +102,15 @@ def unpacked(tmp_path_factory):
         r"^```python\n(.*?)^```", (ROOT / "docs/exports.md").read_text(), re.MULTILINE | re.DOTALL
     )
     with contextlib.chdir(folder):
-        for format, block in zip(FORMATS.values(), blocks, strict=True):
+        for name, block in zip(OF_ALL, blocks, strict=True):
+            format = FORMATS[name]
             export(folder / "model.safetensors", format, folder / f"digits{format.suffix}")
             found[format.name] = {"pixels": pixels}
             exec(block, found[format.name])
     return found
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OF_ALL)
 def test_the_guides_way_to_run_a_file_works(format, unpacked):
     logits = np.asarray(unpacked[format]["logits"])
     np.testing.assert_allclose(logits, unpacked["expected"], rtol=1e-4, atol=1e-5)
@@ -123,7 +148,7 @@ def test_an_onnx_file_is_valid(tmp_path):
 # What is wrong is not handed out.
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", OF_ALL)
 def test_a_file_that_computes_something_else_is_refused(format, tmp_path):
     model = exportable("linear")
     other = replace(model, weights=weights(model.card.model, model.card.signature, seed=1))
