@@ -64,6 +64,9 @@ class Trainer(Protocol):
     """The device for people, e.g. 'cpu' or 'cuda:0 (NVIDIA H100)'."""
     compile_s: float
     """Seconds spent compiling so far."""
+    resident: bool
+    """Whether the device has a copy of the training samples. If not, each step reads its own from where they lie,
+    which may be a file."""
 
     def run(self, segment: Segment) -> Pending:
         """Hand the segment's steps to the device. Raises OutOfMemory."""

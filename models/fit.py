@@ -1,7 +1,8 @@
 """The training loop of both frameworks: plain values in, reports out.
 
 The loop hands segments of steps to the engine and reads each segment's losses only after the next one is on
-its way, so the device never waits. Where segments end changes no number: an engine executes the same compiled
+its way, so the device never waits; nor does it wait for the disk, from which the samples of the segment after are
+fetched meanwhile. Where segments end changes no number: an engine executes the same compiled
 pieces wherever it is interrupted.
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from models.data.dataset import Dataset, Split
+from models.data.scratch import read_ahead
 from models.engine import Definition, Device, Engine, Pending, Samples, SplitName, Trainer
 from models.errors import Diverged
 from models.lengths import lengths
@@ -117,6 +119,7 @@ class _Run:
         )
         self.every = max(1, ceil(self.total / METRIC_POINTS))
         self.step = state.step  # handed to the device; state.step is what has come back
+        self.read = state.step  # fetched from the disk, or on its way
         self.waiting: tuple[int, Pending] | None = None
         self.epoch_values: Metrics = {}
         self.speed = Speed(clock, self.batch_size, self.trainer.stride)
@@ -141,6 +144,7 @@ class _Run:
     def _segment(self) -> Literal["stopped"] | StopReason | None:
         """Hand out one segment, read the one before, and see whether the run ends here."""
         count = self._next_count()
+        self._read_ahead(self.step + 2 * count)
         pending = self.trainer.run(self.plan.segment(self.step, self.step + count))
         before, self.waiting = self.waiting, (count, pending)
         first = self.speed.first
@@ -160,6 +164,14 @@ class _Run:
         stride = self.trainer.stride
         left = min(self.per_epoch - self.step % self.per_epoch, self.total - self.step)
         return min(left, stride * self.speed.strides(SEGMENT_S))
+
+    def _read_ahead(self, end: int) -> None:
+        """Have the samples of all steps before `end` fetched from the disk, so that no step waits for its own."""
+        end = min(end, self.total)
+        while not self.trainer.resident and self.read < end:
+            stop = min(end, (self.read // self.per_epoch + 1) * self.per_epoch)
+            read_ahead(self.splits["train"].x, self.plan.indices(self.read, stop))
+            self.read = stop
 
     def _collect(self, *, first: bool = False) -> None:
         """Wait for what is on the device."""

@@ -111,6 +111,11 @@ class Plan:
             None if widths is None else widths[first:last],
         )
 
+    def indices(self, start: int, stop: int) -> np.ndarray:
+        """The rows of these steps of one epoch alone, int32 [S, B]."""
+        epoch, first = divmod(start, self.steps_per_epoch)
+        return self._epoch(epoch)[0][first : first + stop - start]
+
     def _draw_epoch(
         self, epoch: int
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:

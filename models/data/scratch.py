@@ -112,16 +112,35 @@ def raw_bytes(x: np.ndarray) -> memoryview:
 
 def release(x: np.ndarray) -> None:
     """Give back the memory that reading `x` has taken, if it lies in scratch; it is read again when it is used."""
+    room = _map_of(x)
+    if not isinstance(room, _Room) or not x.size:
+        return
+    low, high = np.lib.array_utils.byte_bounds(x)
+    start = (low - _address(room)) // mmap.PAGESIZE * mmap.PAGESIZE
+    room.madvise(mmap.MADV_DONTNEED, start, high - _address(room) - start)
+
+
+def read_ahead(x: np.ndarray, rows: np.ndarray) -> None:
+    """Have the system fetch these rows of `x` from the disk while we do something else, if they lie in a file."""
+    room = _map_of(x)
+    if not isinstance(room, mmap.mmap) or not x.flags.c_contiguous:
+        return
+    size, first = x[0].nbytes, x.ctypes.data - _address(room)
+    for begin in (first + size * rows.ravel().astype(np.int64)).tolist():
+        start = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        room.madvise(mmap.MADV_WILLNEED, start, begin + size - start)
+
+
+def _map_of(x: np.ndarray) -> object:
+    """The map that `x` is a view of, if it is one."""
     base: object = x
     while isinstance(base, np.ndarray):
         base = base.base
-    room = getattr(base, "obj", base)  # NumPy keeps a view of the map
-    if not isinstance(room, _Room) or not x.size:
-        return
-    origin = np.frombuffer(room, np.uint8).ctypes.data
-    low, high = np.lib.array_utils.byte_bounds(x)
-    start = (low - origin) // mmap.PAGESIZE * mmap.PAGESIZE
-    room.madvise(mmap.MADV_DONTNEED, start, high - origin - start)
+    return getattr(base, "obj", base)  # NumPy keeps a view of the map
+
+
+def _address(room: mmap.mmap) -> int:
+    return np.frombuffer(room, np.uint8).ctypes.data
 
 
 def _step(x: np.ndarray) -> int:

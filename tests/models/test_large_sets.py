@@ -1,6 +1,10 @@
 """Training sets larger than memory: they stay in their file, and what comes next is read while a step runs."""
 
+import ctypes
 import json
+import os
+import time
+from mmap import PAGESIZE
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ from models import engine
 from models import training as trainings
 from models.data import mapped
 from models.data.dataset import Dataset, DatasetDescription, Split, Splits
+from models.data.scratch import read_ahead
 from models.engine import Definition
 from models.fit import fit
 from models.framework import FRAMEWORKS
@@ -76,17 +81,17 @@ def dataset_of(x):
     return Dataset(description, preprocessing, Split(x, y), few, few)
 
 
+def job(framework, **training):
+    model = {"architecture": "mlp", "hidden": [4]}
+    body = {"framework": framework, "dataset": "large", "model": model, "training": training}
+    return JobSpec.model_validate_json(json.dumps(body))
+
+
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_training_does_not_read_a_large_set_into_memory(images, framework):
     dataset = dataset_of(images)
     signature = dataset.description.signature
-    body = {
-        "framework": framework,
-        "dataset": "large",
-        "model": {"architecture": "mlp", "hidden": [4]},
-        "training": {"max_steps": 20, "batch_size": 16},
-    }
-    spec = JobSpec.model_validate_json(json.dumps(body))
+    spec = job(framework, max_steps=20, batch_size=16)
     loaded = engine.load(framework)
     loaded.warm_up("cpu")
     watch, before = Watch(), private_bytes()
@@ -100,3 +105,108 @@ def test_training_does_not_read_a_large_set_into_memory(images, framework):
         device="cpu",
     )
     assert watch.peak - before < 512 * MIB
+
+
+# --- what comes next is read while a step runs ----------------------------------------------------------------------
+
+
+def in_memory(x, rows):
+    """Whether all pages of these rows of a mapped array are in the system's cache."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for row in rows.ravel():
+        begin = x[row].ctypes.data
+        start = begin // PAGESIZE * PAGESIZE
+        pages = (ctypes.c_ubyte * -(-(begin + x[row].nbytes - start) // PAGESIZE))()
+        assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(len(pages) * PAGESIZE), pages) == 0
+        if not all(page & 1 for page in pages):
+            return False
+    return True
+
+
+def comes(x, rows):
+    """Wait a little for them, without reading them."""
+    end = time.monotonic() + 10
+    while not (found := in_memory(x, rows)) and time.monotonic() < end:
+        time.sleep(0.005)
+    return found
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """Images in a file of which nothing is in memory."""
+    path = tmp_path / "x.safetensors"
+    x = np.random.default_rng(0).integers(0, 256, (1200, SIDE, SIDE, CHANNELS), dtype=np.uint8)
+    mapped.write(path, {}, {"x": x})
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    _, arrays = mapped.read(path)
+    if in_memory(arrays["x"], np.arange(600, 700)):
+        pytest.skip("this file system keeps its files in memory")
+    return arrays["x"]
+
+
+def test_rows_that_are_read_ahead_come_without_being_waited_for(on_disk):
+    rows = np.arange(400, 1200, 40)
+    read_ahead(on_disk, rows)
+    assert comes(on_disk, rows)
+    assert not in_memory(on_disk, np.arange(420, 440))
+
+
+def test_reading_ahead_is_for_files_only():
+    read_ahead(np.zeros((4, 3)), np.arange(4))
+    read_ahead(np.zeros((4, 3))[:, ::2], np.arange(4))
+
+
+class Reader:
+    """`models.engine.Trainer` that learns nothing, and looks whether its samples are there before it reads them."""
+
+    stride, compile_s, device, resident = 1, 0.0, "cpu", False
+
+    def __init__(self, x):
+        self.x, self.found = x, []
+
+    def run(self, segment):
+        self.found.append(comes(self.x, segment.indices))
+        return Losses(np.ones((segment.steps, 2)))
+
+    def outputs(self, split, batch_size):
+        yield np.zeros((64, 2))
+
+    def weights(self):
+        return {}
+
+    def slots(self):
+        return {}
+
+
+class Losses:
+    """`models.engine.Pending` that is done."""
+
+    def __init__(self, found):
+        self.found = found
+
+    def result(self):
+        return self.found
+
+
+class ReadersEngine:
+    """`models.engine.Engine` of a Reader."""
+
+    def __init__(self, x):
+        self.reader = Reader(x)
+
+    def trainer(self, *given, **options):
+        return self.reader
+
+
+def test_the_samples_of_the_next_steps_are_fetched_before_they_are_needed(on_disk):
+    dataset = dataset_of(on_disk)
+    signature = dataset.description.signature
+    spec = job("torch", max_steps=90, batch_size=32)
+    resolved = trainings.resolve(spec.model, spec.training, signature, len(on_disk))
+    engine = ReadersEngine(on_disk)
+    definition = Definition(spec.model, signature, dataset.preprocessing.normalisation)
+    fit(engine, definition, resolved, dataset, TrainingState({}), Watch(), device="cpu")
+    assert len(engine.reader.found) >= 3
+    assert all(engine.reader.found)

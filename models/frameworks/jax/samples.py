@@ -46,7 +46,8 @@ class TrainingRows:
             self._y = np.asarray(train.y, master)
         self.normalisation = constants(definition.normalisation, master, device)
         self._resident: Rows | None = None
-        if train.x.nbytes <= budget_bytes:
+        self.resident = train.x.nbytes <= budget_bytes
+        if self.resident:
             self._resident = Rows(*jax.device_put((self._x, self._y), device), *self.normalisation)
 
     def gather(self, batch: Batch) -> tuple[Rows, Batch]:

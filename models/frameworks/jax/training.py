@@ -84,6 +84,7 @@ class JaxTrainer:
             self._carry = self._start(weights, slots, step)
             self._frozen = self._tensors(weights, self._network.resting)
             self._rows = TrainingRows(splits["train"], definition, self._network.master, device, budget_bytes)
+        self.resident = self._rows.resident
         self._compiler = Compiler(device, convolves=self._network.convolves)
         self.stride = self._stride(device)
         self._train: dict[int | None, Callable[..., tuple[Carry, jax.Array]]] = {}

@@ -78,6 +78,7 @@ class TorchTrainer:
         self._enter = entrance(definition, self._dtype, device)
         self._splits = splits
         self._rows = TrainingRows(splits["train"], device, budget_bytes(device))
+        self.resident = self._rows.resident and device.type != "cpu"
         self._targets = self._targets_of(splits["train"])
 
     def run(self, segment: Segment) -> Steps:

@@ -30,7 +30,7 @@ class Done:
 class Softmax:
     """`models.engine.Trainer` for the `linear` architecture and plain SGD, in float64."""
 
-    stride, compile_s, device = 1, 0.0, "cpu (numpy)"
+    stride, compile_s, device, resident = 1, 0.0, "cpu (numpy)", False
 
     def __init__(self, definition, splits, weights, step, habits, fence):
         self.normalisation, self.splits, self.step = definition.normalisation, splits, step
