@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from models.data.builtin import BUILTIN
 from models.data.dataset import write
+from models.data.inspection import inspected
 from models.framework import Framework
 from models.job import JobSpec
 from models.training import resolve
@@ -234,7 +235,7 @@ def short(folder: Path, **more: object) -> Settings:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as a dataset file, so that not every trainer has to make one."""
     path = tmp_path_factory.mktemp("digits") / "dataset.safetensors"
-    write(BUILTIN["digits"].load(path.parent), path)
+    write(inspected(BUILTIN["digits"].load(path.parent)), path)
     return path
 
 
