@@ -14,8 +14,9 @@ from models import engine
 from models import training as trainings
 from models.data import mapped
 from models.data.dataset import Dataset, DatasetDescription, Split, Splits
-from models.data.scratch import read_ahead
+from models.data.scratch import ScratchRows, read_ahead
 from models.engine import Definition
+from models.errors import Unavailable
 from models.fit import fit
 from models.framework import FRAMEWORKS
 from models.initial import initial_weights
@@ -210,3 +211,9 @@ def test_the_samples_of_the_next_steps_are_fetched_before_they_are_needed(on_dis
     fit(engine, definition, resolved, dataset, TrainingState({}), Watch(), device="cpu")
     assert len(engine.reader.found) >= 3
     assert all(engine.reader.found)
+
+
+def test_more_than_the_disk_has_room_for_is_refused_at_once(tmp_path):
+    with pytest.raises(Unavailable, match="disk is full"):
+        ScratchRows(tmp_path, 1 << 50, (1,), np.dtype(np.uint8))
+    assert list(tmp_path.iterdir()) == []
