@@ -9,8 +9,9 @@ scored.
 
 `reviews`: `bilstm` against TF-IDF of words and pairs of words with logistic regression. PATH is a `.jsonl` file with a
 text and a label on each line. For each seed its lines are shuffled, so that other rows become the test split; the
-logistic regression is fitted on the rows of the other two splits. Target: on the mean of the seeds at most 2 points
-below, in at most 10 epochs.
+logistic regression is fitted on the rows of the other two splits, once with scikit-learn's defaults and once with less
+regularisation, C=10, which suits texts better. Target: on the mean of the seeds at most 2 points below the defaults, in
+at most 10 epochs.
 
 `fashion`: `cnn` on Fashion-MNIST's 60,000 pictures, scored on its 10,000 test pictures. FOLDER has the publisher's
 files in a folder `fashion-mnist`. Target: 92 % within 5 epochs.
@@ -44,7 +45,8 @@ from models.data.dataset import Dataset, Split
 from models.data.uploads import UploadOptions, ingest
 from models.framework import FRAMEWORKS, Framework
 
-BASE = "tf-idf"
+BASES = {"tf-idf": 1.0, "tf-idf C=10": 10.0}
+"""Inverse strengths of the regularisation; the first is scikit-learn's default, and the target."""
 POINTS_BELOW = 2.0
 LEAST_FASHION_ACCURACY = 0.92
 SUBSET, SUBSET_TESTS = 10_000, 1_000
@@ -84,11 +86,10 @@ def reviews(options: argparse.Namespace) -> None:
     lines = [line for line in options.file.read_text(encoding="utf-8").splitlines() if line.strip()]
     found = [_compare_on_reviews(lines, seed, options) for seed in options.seeds]
     means = {name: fmean(accuracies[name] for accuracies in found) for name in found[0]}
-    base = means.pop(BASE)
-    print(f"mean of {len(found)} seed(s): {BASE} {base:.4f}")
-    for name, mean in means.items():
-        points = 100 * (mean - base)
-        print(f"  {name:<6} {mean:.4f}, {points:+.1f} points: {_verdict(points >= -POINTS_BELOW)}")
+    print(f"mean of {len(found)} seed(s): {_bases(means)}")
+    for name in options.frameworks:
+        met = _points(means, name)[0] >= -POINTS_BELOW
+        print(f"  {name:<6} {means[name]:.4f}, {_shown(_points(means, name))} points: {_verdict(met)}")
 
 
 def _compare_on_reviews(lines: Sequence[str], seed: int, options: argparse.Namespace) -> dict[str, float]:
@@ -102,21 +103,33 @@ def _compare_on_reviews(lines: Sequence[str], seed: int, options: argparse.Names
         # The server divides equal files equally.
         dataset = ingest(file, file.name, UploadOptions("text-classification", **columns))
         tests = _named(dataset, dataset.test)
-        base = _bag_of_words(_named(dataset, dataset.train, dataset.validation), tests)
-        print(f"seed {seed}: {BASE} accuracy {base:.4f} on {len(tests.labels)} test rows", flush=True)
-        found = {BASE: base}
+        known = _named(dataset, dataset.train, dataset.validation)
+        found = {name: _bag_of_words(known, tests, strength) for name, strength in BASES.items()}
+        print(f"seed {seed}: {_bases(found)} on {len(tests.labels)} test rows", flush=True)
         spec = {"dataset": "reviews", "model": {"architecture": "bilstm"}}
         for framework in options.frameworks:
             scored = score(tandem, framework, spec, options.epochs, tests)
-            points = 100 * (scored.accuracy - base)
-            print(f"  {framework:<6} {scored}, {points:+.1f} points", flush=True)
             found[framework] = scored.accuracy
+            print(f"  {framework:<6} {scored}, {_shown(_points(found, framework))} points", flush=True)
     return found
 
 
-def _bag_of_words(known: Rows, tests: Rows) -> float:
+def _bases(accuracies: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {accuracies[name]:.4f}" for name in BASES)
+
+
+def _points(accuracies: Mapping[str, float], name: str) -> list[float]:
+    """How far above each base."""
+    return [100 * (accuracies[name] - accuracies[base]) for base in BASES]
+
+
+def _shown(points: Sequence[float]) -> str:
+    return " and ".join(f"{value:+.1f}" for value in points)
+
+
+def _bag_of_words(known: Rows, tests: Rows, strength: float) -> float:
     """The accuracy of TF-IDF with logistic regression."""
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=10, max_iter=1000))
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=strength, max_iter=1000))
     return float(model.fit(known.inputs, known.labels).score(tests.inputs, tests.labels))
 
 

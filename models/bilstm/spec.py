@@ -45,7 +45,7 @@ class BiLSTMSpec(TextSpec):
     def training_defaults(self, signature: Signature) -> dict[str, Any]:
         return {
             "batch_size": 16,
-            "optimizer": {"name": "adam", "learning_rate": 1e-3},
+            "optimizer": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4},
             "schedule": {"name": "cosine"},
             "gradient_clip_norm": 1.0,
         }

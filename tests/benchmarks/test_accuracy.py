@@ -34,21 +34,14 @@ def test_reviews_are_scored_on_both_sides_and_the_figures_agree(tmp_path: Path) 
     shown = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    base, tests = re.search(
-        r"^seed 0: tf-idf accuracy (\S+) on (\d+) test rows$", shown, re.MULTILINE
-    ).groups()
-    accuracy, scored, epochs, points = re.search(
-        r"^  torch  accuracy (\S+) on (\d+) test rows, (\d+) epochs, \d+ s, (\S+) points$",
-        shown,
-        re.MULTILINE,
-    ).groups()
-    assert int(tests) == int(scored) == 18
-    assert epochs == "1"
-    assert float(base) == 1
+    bases = re.search(r"^seed 0: tf-idf (\S+), tf-idf C=10 (\S+) on 18 test rows$", shown, re.MULTILINE)
+    line = r"^  torch  accuracy (\S+) on 18 test rows, 1 epochs, \d+ s, (\S+) and (\S+) points$"
+    accuracy, *points = re.search(line, shown, re.MULTILINE).groups()
+    assert bases.groups() == ("1.0000", "1.0000")
     assert float(accuracy) * 18 == pytest.approx(round(float(accuracy) * 18), abs=0.01)
-    assert float(points) == pytest.approx(100 * (float(accuracy) - float(base)), abs=0.1)
-    mean, mean_points, verdict = re.search(
-        r"^  torch  (\S+), (\S+) points: (\w+)$", shown.partition("mean of 1 seed(s)")[2], re.MULTILINE
-    ).groups()
-    assert (mean, mean_points) == (accuracy, points)
-    assert verdict == ("met" if float(points) >= -2 else "missed")
+    assert [float(value) for value in points] == pytest.approx([100 * (float(accuracy) - 1)] * 2, abs=0.1)
+    verdict = "met" if float(points[0]) >= -2 else "missed"
+    assert shown.endswith(
+        "mean of 1 seed(s): tf-idf 1.0000, tf-idf C=10 1.0000\n"
+        f"  torch  {accuracy}, {points[0]} and {points[1]} points: {verdict}\n"
+    )
