@@ -1,0 +1,200 @@
+"""Requests for one model, computed together: whoever is free takes what waits, and nobody waits for a batch to fill.
+
+Shape suffixes: B batch, K outputs.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from models.errors import Unavailable
+
+Compute = Callable[[np.ndarray], np.ndarray]
+"""Raw samples to logits, float32 [B, K]."""
+Join = Callable[[Sequence[np.ndarray]], np.ndarray]
+"""Samples of several requests as one batch."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A request's logits, float32 [B, K], and the batch that they came from."""
+
+    logits: np.ndarray
+    queue_s: float
+    compute_s: float
+    batch_size: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request in the queue. `deadline` and `since` are `perf_counter`'s."""
+
+    x: np.ndarray
+    answer: asyncio.Future[Computed]
+    since: float
+    deadline: float
+
+
+Outcome = Computed | Exception
+
+
+@dataclass(frozen=True)
+class Limits:
+    """rows: the most in one batch, unless a single request has more. waiting: the most rows in the queue."""
+
+    rows: int
+    waiting: int
+
+
+class Batcher:
+    """The queue of one model on one engine. Used on the event loop only.
+
+    With `pool` None it computes on the loop itself, once for all that came within a turn of it: for models that take
+    less time than handing them over would.
+    """
+
+    def __init__(
+        self,
+        compute: Compute,
+        limits: Limits,
+        *,
+        pool: "RunnerPool | None" = None,
+        join: Join = np.concatenate,
+    ) -> None:
+        self._compute = compute
+        self._limits = limits
+        self._pool = pool
+        self._join = join
+        self._queue: deque[Waiting] = deque()
+        self._rows = 0
+        self._asked = False
+
+    @property
+    def waiting_rows(self) -> int:
+        return self._rows
+
+    def submit(self, x: np.ndarray, deadline: float) -> asyncio.Future[Computed]:
+        """The request's logits, when they are there; cancelled, it leaves the queue.
+
+        Raises Unavailable when the queue is full. The future raises what computing these samples alone raises, or
+        Unavailable when its turn did not come before the deadline.
+        """
+        if self._rows + len(x) > self._limits.waiting and self._queue:
+            raise Unavailable(
+                f"{self._rows} inputs wait for this model already. Try again shortly.",
+                code="too_many_predictions",
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Computed] = loop.create_future()
+        self._queue.append(Waiting(x, answer, perf_counter(), deadline))
+        self._rows += len(x)
+        if not self._asked:
+            self._asked = True
+            if self._pool is None:
+                loop.call_soon(self._turn, loop)
+            else:
+                self._pool.want(self)
+        return answer
+
+    def take(self) -> list[Waiting]:
+        """What is computed next: the oldest that fit into a batch; nobody who has gone, and nobody too late."""
+        batch: list[Waiting] = []
+        rows, now = 0, perf_counter()
+        while self._queue and (not batch or rows + len(self._queue[0].x) <= self._limits.rows):
+            one = self._queue.popleft()
+            self._rows -= len(one.x)
+            if one.answer.done():
+                continue
+            if now > one.deadline:
+                one.answer.set_exception(_too_late(now - one.since))
+                continue
+            batch.append(one)
+            rows += len(one.x)
+        self._asked = bool(self._queue)
+        return batch
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether something is left in the queue after `take`."""
+        return self._asked
+
+    def run(self, batch: Sequence[Waiting]) -> list[Outcome]:
+        """Compute a batch, in any thread. One that fails as a whole is computed request by request: whoever is at
+        fault fails alone."""
+        began = perf_counter()
+        try:
+            together = batch[0].x if len(batch) == 1 else self._join([one.x for one in batch])
+            logits_BK = self._compute(together)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the request's answer
+            return [error] if len(batch) == 1 else [self.run([one])[0] for one in batch]
+        compute_s = perf_counter() - began
+        found: list[Outcome] = []
+        start = 0
+        for one in batch:
+            end = start + len(one.x)
+            found.append(Computed(logits_BK[start:end], began - one.since, compute_s, len(logits_BK)))
+            start = end
+        return found
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if batch := self.take():
+            deliver(batch, self.run(batch))
+        if self._asked:  # others have their turn first
+            loop.call_soon(self._turn, loop)
+
+
+class RunnerPool:
+    """A few threads that compute batches of all models, each model in its turn. Used on the event loop only."""
+
+    def __init__(self, executor: Executor, runners: int) -> None:
+        self._executor = executor
+        self._free = runners
+        self._ready: deque[Batcher] = deque()
+
+    def want(self, batcher: Batcher) -> None:
+        """This model has something in its queue."""
+        self._ready.append(batcher)
+        self._start()
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._free and self._ready:
+            batcher = self._ready.popleft()
+            batch = batcher.take()
+            if batcher.wants_more:
+                self._ready.append(batcher)
+            if batch:
+                self._free -= 1
+                self._executor.submit(self._run, loop, batcher, batch)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, batcher: Batcher, batch: Sequence[Waiting]) -> None:
+        """In a thread; wakes the loop once for the whole batch."""
+        outcomes = batcher.run(batch)
+        loop.call_soon_threadsafe(self._done, batch, outcomes)
+
+    def _done(self, batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+        self._free += 1
+        self._start()  # before anybody is answered: the device goes on while answers are written
+        deliver(batch, outcomes)
+
+
+def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    for one, outcome in zip(batch, outcomes, strict=True):
+        if one.answer.done():  # its client has gone
+            continue
+        if isinstance(outcome, Exception):
+            one.answer.set_exception(outcome)
+        else:
+            one.answer.set_result(outcome)
+
+
+def _too_late(waited_s: float) -> Unavailable:
+    return Unavailable(
+        f"Its turn did not come within {waited_s:.1f} s. Try again when the server has less to do.",
+        code="prediction_timeout",
+    )
