@@ -50,6 +50,11 @@ class Database:
         """The file of an SQLite database."""
         return Path(self._url.database or "") if self.dialect == "sqlite" else None
 
+    @property
+    def connection_string(self) -> str:
+        """What PostgreSQL's own library connects with."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """One transaction that may write: committed at the end, rolled back on an exception.

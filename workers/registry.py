@@ -25,6 +25,7 @@ from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
 from workers.reports import FinishedModel
 from workers.tables import AliasRow, JobRow, ModelRow, VersionRow
+from workers.watch import announce
 
 __all__ = [
     "CHAMPION",
@@ -99,6 +100,7 @@ def set_alias(db: Database, name: str, alias: str, number: int) -> ModelVersion:
         row = upsert(session, AliasRow).values(name=name, alias=alias, version=number)
         key = ["name", "alias"]
         session.execute(row.on_conflict_do_update(index_elements=key, set_={"version": number}))
+        announce(session)
         return _pick(_model(session, name), number)
 
 
@@ -110,6 +112,7 @@ def delete_alias(db: Database, name: str, alias: str) -> None:
             hint = suggest(alias, model.aliases)
             raise NotFound(f"model {name!r} has no alias {alias!r}. {hint}", pointer="/alias")
         session.execute(delete(AliasRow).where(AliasRow.name == name, AliasRow.alias == alias))
+        announce(session)
 
 
 def delete_version(db: Database, store: ArtifactStore, name: str, number: int) -> Deleted:
@@ -173,6 +176,7 @@ def _add(
     )
     session.add(row)
     session.flush()
+    announce(session)
     return model_records.version(row, ())
 
 
@@ -272,6 +276,7 @@ def _delete(session: Session, versions: Sequence[ModelVersion]) -> None:
     session.execute(
         delete(VersionRow).where(VersionRow.name == versions[0].name, VersionRow.version.in_(numbers))
     )
+    announce(session)
 
 
 def _discard(db: Database, store: ArtifactStore, versions: Sequence[ModelVersion]) -> Deleted:

@@ -112,7 +112,7 @@ def test_a_request_larger_than_a_batch_is_computed_by_itself() -> None:
 
     large, small = in_loop(scenario)
     assert (large.batch_size, small.batch_size) == (20, 1)
-    assert large.logits_BK[:, 0].tolist() == [2 * i for i in range(20)]
+    assert large.logits[:, 0].tolist() == [2 * i for i in range(20)]
 
 
 def test_a_full_queue_refuses_and_what_waits_is_still_answered(executor: ThreadPoolExecutor) -> None:
