@@ -10,6 +10,7 @@ from typing import Protocol
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -68,7 +69,7 @@ class PostgreSQLWatch:
     """By notifications, which a thread of its own listens to. While there is no connection, everything has changed."""
 
     def __init__(self, db: Database) -> None:
-        self._url = db.connection_string
+        self._url = make_conninfo(db.connection_string, connect_timeout=5, **GIVE_UP_ON_SILENCE)
         self._changed = True
         self._listening = False
         self._closed = threading.Event()
@@ -95,9 +96,7 @@ class PostgreSQLWatch:
             self._closed.wait(LISTEN_S)
 
     def _follow(self) -> None:
-        with psycopg.connect(
-            self._url, autocommit=True, connect_timeout=5, **GIVE_UP_ON_SILENCE
-        ) as connection:
+        with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
             self._changed = self._listening = True
             while not self._closed.is_set():

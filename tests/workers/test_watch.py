@@ -3,18 +3,16 @@
 import time
 
 import pytest
+from sqlalchemy import text
 
 from workers import jobs, registry
-from workers.watch import watch
+from workers.watch import announce, watch
 
 
 @pytest.fixture
 def watching(db):
     found = watch(db)
-    deadline = time.monotonic() + 5
-    while found.changed():  # until it listens, and has said what it must say first
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    calm(found)
     yield found
     found.close()
 
@@ -28,6 +26,14 @@ def register(db, claimed, model):
     return make
 
 
+def calm(watching):
+    """Wait until it listens, and has said what it must say first."""
+    deadline = time.monotonic() + 5
+    while watching.changed():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def seen(watching):
     """Within a moment: a notification comes as soon as the transaction has ended, not before its caller goes on."""
     deadline = time.monotonic() + 2
@@ -36,11 +42,6 @@ def seen(watching):
             return True
         time.sleep(0.005)
     return False
-
-
-def settle(watching):
-    while seen_now(watching):
-        pass
 
 
 def seen_now(watching):
@@ -65,36 +66,28 @@ def test_every_change_to_models_is_seen_once(db, store, register, watching):
     ):
         change()
         assert seen(watching)
-        settle(watching)
-        assert not watching.changed()
+        calm(watching)
 
 
 def test_a_change_that_is_undone_is_none(db, watching):
-    from workers.watch import announce
-
     with pytest.raises(RuntimeError), db.session() as session:
         announce(session)
         raise RuntimeError
     assert not seen_now(watching)
 
 
-def test_a_lost_connection_counts_as_a_change_until_it_is_back(db, cluster, register):
-    if db.dialect == "sqlite":
-        pytest.skip("SQLite has no connection to lose")
-    from sqlalchemy import text
-
+def test_a_lost_connection_counts_as_a_change_until_it_is_back(cluster):
+    db = cluster.migrated()
     found = watch(db)
-    while found.changed():
-        time.sleep(0.01)
+    calm(found)
     with db.session() as session:
         session.execute(
             text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
         )
     assert seen(found)
-    deadline = time.monotonic() + 5
-    while found.changed():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    register()
+    calm(found)
+    with db.session() as session:
+        announce(session)
     assert seen(found)
     found.close()
+    db.close()
