@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.prediction.batching import Computed
 from models.errors import Unavailable
 from models.framework import Framework
 from workers.job_records import Status
@@ -41,14 +42,14 @@ class Metrics:
         )
         self._prediction_s = Histogram(
             "tandem_prediction_seconds",
-            "Time of a prediction's parts: waiting in the queue, and computing.",
+            "Time of a prediction's parts: reading its inputs, waiting in the queue, and computing.",
             ("part",),
             buckets=REQUEST_BUCKETS_S,
             registry=self.registry,
         )
         self._batch_size = Histogram(
             "tandem_prediction_batch_size",
-            "Inputs computed at once.",
+            "Inputs computed at once, of this request and others; counted for each request.",
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
@@ -59,13 +60,12 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._request_s.labels(method, route).observe(seconds)
 
-    def observe_prediction(
-        self, model: str, engine: str, *, items: int, queue_s: float, compute_s: float
-    ) -> None:
-        self._predictions.labels(model, engine).inc(items)
-        self._prediction_s.labels("queue").observe(queue_s)
-        self._prediction_s.labels("compute").observe(compute_s)
-        self._batch_size.observe(items)
+    def observe_prediction(self, model: str, engine: str, computed: Computed, read_s: float) -> None:
+        self._predictions.labels(model, engine).inc(len(computed.logits))
+        self._prediction_s.labels("read").observe(read_s)
+        self._prediction_s.labels("queue").observe(computed.queue_s)
+        self._prediction_s.labels("compute").observe(computed.compute_s)
+        self._batch_size.observe(computed.batch_size)
 
     def watch_jobs(self, counts: JobCounts) -> None:
         """Report jobs by framework and status, counted anew at every scrape."""

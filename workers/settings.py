@@ -68,7 +68,13 @@ class Settings(BaseSettings):
     serving_device: Literal["auto", "cpu", "cuda"] = "cpu"
     serving_threads: int = Field(default=2, ge=1, description="Predictions computed at a time.")
     max_waiting_predictions: int = Field(
-        default=256, ge=1, description="More are refused until some are done."
+        default=1024,
+        ge=1,
+        description="Inputs that may wait for one model; more are refused until some are done.",
+    )
+    max_batch_rows: int = Field(default=64, ge=1, description="Inputs of several requests computed at once.")
+    predict_timeout_s: Seconds = Field(
+        default=30.0, description="A prediction whose turn has not come by then is given up."
     )
     model_cache_bytes: Bytes = 2 * GIB
     export_timeout_s: Seconds = Field(default=600.0, description="An export that takes longer is stopped.")

@@ -6,13 +6,35 @@ Shape suffixes: B batch, K classes.
 from typing import Any
 
 import numpy as np
+import orjson
 
+from app.prediction.batching import Computed
 from app.schemas.predictions import Asked
 from models.errors import InvalidInput
+from models.framework import Framework
 from models.preprocessing import TablePreprocessing
 from models.weights import ModelCard
+from workers.registry import ModelVersion
 
 Prediction = dict[str, Any]
+
+
+def answer(
+    version: ModelVersion, framework: Framework, card: ModelCard, asked: Asked, computed: Computed
+) -> bytes:
+    """The body of an answer, as `schemas.predictions.Predictions` describes it. Raises InvalidInput."""
+    return orjson.dumps(
+        {
+            "model": {"name": version.name, "version": version.version, "framework": version.framework},
+            "engine": framework,
+            "predictions": predictions(computed.logits, card, asked),
+            "timing": {
+                "queue_ms": computed.queue_s * 1000,
+                "compute_ms": computed.compute_s * 1000,
+                "batch_size": computed.batch_size,
+            },
+        }
+    )
 
 
 def predictions(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Prediction]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from app.prediction.batching import Batcher
 from models.engine import Predictor
 from models.errors import Unavailable
 from models.framework import FRAMEWORKS, Framework
@@ -16,10 +17,12 @@ Key = tuple[str, Framework]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to compute on one engine. Whoever holds it may use it, in the cache or not."""
+    """A model ready to compute on one engine, with the queue for it. Whoever holds it may use it, in the cache or
+    not."""
 
     card: ModelCard
     predictor: Predictor
+    batcher: Batcher
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,20 @@ class ModelCache:
     async def get(self, sha256: str, framework: Framework, size_bytes: int) -> LoadedModel:
         """The model, loaded now if it is not yet. Raises Unavailable, CorruptArtifact or NotFound."""
         key = (sha256, framework)
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._begin(key, size_bytes)
-        else:
-            self._counts["hits"] += 1
-            self._entries.move_to_end(key)
+        if (ready := self.ready(key)) is not None:
+            return ready
+        entry = self._entries.get(key) or self._begin(key, size_bytes)
         # Shielded: the one who asked first may go away, the others go on waiting.
         return await asyncio.shield(entry.loading)
+
+    def ready(self, key: Key) -> LoadedModel | None:
+        """The model if it is loaded; used just now, it is the last to make room."""
+        entry = self._entries.get(key)
+        if entry is None or not _succeeded(entry.loading):
+            return None
+        self._counts["hits"] += 1
+        self._entries.move_to_end(key)
+        return entry.loading.result()
 
     def loaded(self, sha256: str) -> tuple[Framework, ...]:
         """The engines that have this model ready."""

@@ -1,36 +1,50 @@
-"""Answers predictions: which version, which engine, then computing in a few threads of its own."""
+"""Answers predictions: which version, which engine, then a batch with whoever else asks the same model."""
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from anyio.to_thread import run_sync
 
 from app.metrics import Metrics
-from app.prediction.answers import predictions
+from app.prediction.answers import answer
+from app.prediction.batching import Batcher, Join, Limits, RunnerPool
 from app.prediction.cache import LoadedModel, ModelCache
 from app.prediction.parsing import PredictionRequest
 from models import engine
-from models.engine import Definition
-from models.errors import CorruptArtifact, NotFound, Unavailable
+from models.engine import Definition, Predictor
+from models.errors import CorruptArtifact, NotFound
 from models.framework import FRAMEWORKS, Framework
-from models.weights import read_weights
+from models.signature import Input, TableInput, TokenInput
+from models.weights import ModelCard, read_weights
 from workers import registry
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.registry import ModelVersion
 from workers.settings import Settings
+from workers.watch import watch
+
+INLINE_S = 0.0005
+"""A model that computes `PROBE_ROWS` faster than this is computed on the event loop: a thread would take longer to
+wake."""
+PROBE_ROWS = 8
+FEW_ROWS = 64
+"""So many rows of numbers are read on the event loop, more in a thread."""
+MOST_REFERENCES = 4096
+"""Names whose version is remembered."""
 
 
 @dataclass(frozen=True)
-class Computed:
-    """The predictions of one batch and where the time went."""
+class Served:
+    """A version on one engine."""
 
-    predictions: list[dict[str, Any]]
-    queue_s: float
-    compute_s: float
+    version: ModelVersion
+    framework: Framework
+    model: LoadedModel
 
 
 class PredictionService:
@@ -44,35 +58,57 @@ class PredictionService:
         self._store = store
         self._metrics = metrics
         self._loaders = ThreadPoolExecutor(2, "model-loader")
+        self._readers = ThreadPoolExecutor(settings.serving_threads, "input-reader")
         self.computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
-        self._waiting = 0
+        self._pool = RunnerPool(self.computers, settings.serving_threads)
+        self._watch = watch(database)
+        self._versions: dict[str, ModelVersion] = {}
+        self._generation = 0
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
         metrics.watch_model_cache(self.cache.state)
 
     def close(self) -> None:
-        self._loaders.shutdown(cancel_futures=True)
-        self.computers.shutdown(cancel_futures=True)
+        self._watch.close()
+        for threads in (self._loaders, self._readers, self.computers):
+            threads.shutdown(cancel_futures=True)
 
-    async def predict(self, request: PredictionRequest) -> dict[str, Any]:
-        """The answer, in the shape of `schemas.predictions.Predictions`.
+    async def predict(self, request: PredictionRequest) -> bytes:
+        """The answer, as JSON in the shape of `schemas.predictions.Predictions`.
 
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
-        version = await run_sync(self._version, request.asked.model)
-        framework = self._framework(version, request.asked.engine)
-        model = await self.cache.get(version.sha256, framework, version.size_bytes)
-        computed = await self._in_turn(model, request)
-        self._metrics.observe_prediction(
-            version.name,
-            framework,
-            items=len(request.items),
-            queue_s=computed.queue_s,
-            compute_s=computed.compute_s,
-        )
-        return _answer(version, framework, computed)
+        began = perf_counter()
+        asked = request.asked
+        served = self.at_hand(asked.model, asked.engine) or await self._found(asked.model, asked.engine)
+        x = await self._read(served.model.card, request.items)
+        read_s = perf_counter() - began
+        computed = await served.model.batcher.submit(x, began + self._settings.predict_timeout_s)
+        self._metrics.observe_prediction(served.version.name, served.framework, computed, read_s)
+        return answer(served.version, served.framework, served.model.card, asked, computed)
 
-    def _version(self, reference: str) -> ModelVersion:
-        """Asked of the database every time: a moved alias or a deleted model counts from the next request on."""
+    def at_hand(self, reference: str, engine: str) -> Served | None:
+        """What a reference means and its model, if both are known and nothing has changed since."""
+        if self._watch.changed():
+            self._versions.clear()
+            self._generation += 1
+        version = self._versions.get(reference)
+        if version is None:
+            return None
+        framework = self._framework(version, engine)
+        model = self.cache.ready((version.sha256, framework))
+        return None if model is None else Served(version, framework, model)
+
+    async def _found(self, reference: str, engine: str) -> Served:
+        generation = self._generation
+        version = await run_sync(self._resolved, reference)
+        if generation == self._generation:  # else it may have changed while it was looked up
+            if len(self._versions) >= MOST_REFERENCES:
+                self._versions.clear()
+            self._versions[reference] = version
+        framework = self._framework(version, engine)
+        return Served(version, framework, await self.cache.get(version.sha256, framework, version.size_bytes))
+
+    def _resolved(self, reference: str) -> ModelVersion:
         try:
             return registry.resolve(self._database, reference)
         except NotFound as error:
@@ -86,17 +122,13 @@ class PredictionService:
         ready, usual = self.cache.loaded(version.sha256), version.framework or FRAMEWORKS[0]
         return usual if usual in ready or not ready else ready[0]
 
-    async def _in_turn(self, model: LoadedModel, request: PredictionRequest) -> Computed:
-        if self._waiting >= self._settings.max_waiting_predictions:
-            raise Unavailable(
-                f"{self._waiting} predictions wait already. Try again shortly.", code="too_many_predictions"
-            )
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.computers, _compute, model, request, perf_counter())
-        finally:
-            self._waiting -= 1
+    async def _read(self, card: ModelCard, items: Sequence[Any]) -> np.ndarray:
+        """Raw model input; pictures, texts and many rows are read in a thread, and each fault is found before anything
+        is queued. Raises InvalidInput."""
+        if isinstance(card.signature.input, TableInput) and len(items) <= FEW_ROWS:
+            return card.preprocessing.batch(items)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, card.preprocessing.batch, items)
 
     def _load(self, sha256: str, framework: Framework) -> LoadedModel:
         """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model."""
@@ -107,25 +139,41 @@ class PredictionService:
         card = file.card
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
-        return LoadedModel(card, engine.load(framework).predictor(definition, file.weights, device=device))
+        predictor = engine.load(framework).predictor(definition, file.weights, device=device)
+        return LoadedModel(card, predictor, self._batcher(card, predictor))
+
+    def _batcher(self, card: ModelCard, predictor: Predictor) -> Batcher:
+        limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
+        pool = None if _seconds(card, predictor) < INLINE_S else self._pool
+        return Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input))
 
 
-def _compute(model: LoadedModel, request: PredictionRequest, queued_at: float) -> Computed:
-    began = perf_counter()
-    x = model.card.preprocessing.batch(request.items)
-    logits = model.predictor.logits(x)
-    found = predictions(logits, model.card, request.asked)
-    return Computed(found, began - queued_at, perf_counter() - began)
+def _seconds(card: ModelCard, predictor: Predictor) -> float:
+    """How long a small batch takes, once everything is compiled."""
+    x = np.stack([card.preprocessing.example()] * PROBE_ROWS)
+    predictor.logits(x[:1])
+    predictor.logits(x)
+    found = []
+    for _ in range(3):
+        began = perf_counter()
+        predictor.logits(x)
+        found.append(perf_counter() - began)
+    return min(found)
 
 
-def _answer(version: ModelVersion, framework: Framework, computed: Computed) -> dict[str, Any]:
-    return {
-        "model": {"name": version.name, "version": version.version, "framework": version.framework},
-        "engine": framework,
-        "predictions": computed.predictions,
-        "timing": {
-            "queue_ms": computed.queue_s * 1000,
-            "compute_ms": computed.compute_s * 1000,
-            "batch_size": len(computed.predictions),
-        },
-    }
+def _join(input: Input) -> Join:
+    """Texts of different widths are filled up to the widest; everything else has one shape."""
+    if not isinstance(input, TokenInput):
+        return np.concatenate
+    padding = input.padding
+
+    def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+        rows, width = sum(map(len, parts)), max(part.shape[1] for part in parts)
+        together = np.full((rows, width), padding, parts[0].dtype)
+        start = 0
+        for part in parts:
+            together[start : start + len(part), : part.shape[1]] = part
+            start += len(part)
+        return together
+
+    return join

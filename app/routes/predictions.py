@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
@@ -72,4 +71,4 @@ async def predict(request: Request, uses: Uses) -> Response:
     model's own preprocessing (resizing, normalisation) is applied.
     """
     asked = await read_request(request, uses.settings.max_batch_items)
-    return Response(orjson.dumps(await uses.predictions.predict(asked)), media_type="application/json")
+    return Response(await uses.predictions.predict(asked), media_type="application/json")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.prediction.batching import Batcher, Limits
 from app.prediction.cache import LoadedModel, ModelCache
 from models.data.builtin import BUILTIN
 from models.errors import CorruptArtifact, Unavailable
@@ -48,7 +49,8 @@ class Loader:
         self.loaded.append((sha256, framework))
         if sha256 in self.broken:
             raise CorruptArtifact(f"{sha256} is damaged.")
-        return LoadedModel(CARD, Silent())
+        silent = Silent()
+        return LoadedModel(CARD, silent, Batcher(silent.logits, Limits(rows=8, waiting=8)))
 
 
 @pytest.fixture
