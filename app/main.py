@@ -1,6 +1,6 @@
 """The application: routes, middleware, error handling, and what lives as long as it does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -16,9 +16,11 @@ from app.middleware.body_limits import BodyLimits, Limits
 from app.middleware.observation import Observation
 from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
+from app.prediction.fast_path import FastPath
+from app.prediction.service import PredictionService
 from app.routes import ROUTERS
 from app.security import HostCheck, KeyCheck, SecurityHeaders
-from app.services import close_services, open_services
+from app.services import Services, close_services, open_services
 from workers import job_queries
 from workers.reconciler import Reconciler
 from workers.settings import Settings
@@ -36,11 +38,16 @@ TAGS = [
 def create_app(settings: Settings) -> FastAPI:
     """The API on these settings. Nothing is opened before it starts."""
     metrics = Metrics()
+
+    def service() -> PredictionService | None:
+        services: Services | None = getattr(app.state, "services", None)
+        return None if services is None else services.predictions
+
     app = FastAPI(
         title="Tandem",
         version=version("tandem"),
         lifespan=partial(_running, settings=settings, metrics=metrics),
-        middleware=_middleware(settings, metrics),
+        middleware=_middleware(settings, metrics, service),
         openapi_tags=TAGS,
         docs_url=None,  # routes/pages.py has it, without another site's scripts
         redoc_url=None,
@@ -68,7 +75,9 @@ async def _running(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncI
         await run_sync(close_services, services)
 
 
-def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
+def _middleware(
+    settings: Settings, metrics: Metrics, service: Callable[[], PredictionService | None]
+) -> list[Middleware]:
     """From the outside in: named and observed first, so that refusals are too."""
     key = settings.api_key.get_secret_value() if settings.api_key else None
     limits = Limits(
@@ -79,6 +88,7 @@ def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
         uploads=UPLOADS,
     )
     return [
+        Middleware(FastPath, settings=settings, metrics=metrics, service=service),
         Middleware(RequestId),
         Middleware(Observation, metrics=metrics),
         Middleware(SecurityHeaders),

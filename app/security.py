@@ -78,10 +78,19 @@ class KeyCheck:
         await self.app(scope, receive, send)
 
     def _check(self, digest: bytes, authorization: str) -> None:
-        scheme, _, key = authorization.partition(" ")
-        right = hmac.compare_digest(digest, _digest(key.strip()))
-        if scheme.lower() != "bearer" or not right:
+        if not _is_bearer(digest, authorization):
             raise Unauthorized("Send the server's key as 'Authorization: Bearer <key>'.")
+
+
+def is_key(key: str, authorization: str) -> bool:
+    """Whether an Authorization header brings this key."""
+    return _is_bearer(_digest(key), authorization)
+
+
+def _is_bearer(digest: bytes, authorization: str) -> bool:
+    scheme, _, key = authorization.partition(" ")
+    right = hmac.compare_digest(digest, _digest(key.strip()))
+    return scheme.lower() == "bearer" and right
 
 
 def _is_open(path: str) -> bool:

@@ -23,7 +23,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _USABLE.fullmatch(given) else new_id("req")
+        request_id = given if is_usable(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_named(message: Message) -> None:
@@ -33,3 +33,8 @@ class RequestId:
 
         with bound_contextvars(request_id=request_id):
             await self.app(scope, receive, send_named)
+
+
+def is_usable(request_id: str) -> bool:
+    """Whether an id that a client sent can be used as it is."""
+    return _USABLE.fullmatch(request_id) is not None

@@ -75,6 +75,11 @@ class Batcher:
         self._asked = False
 
     @property
+    def is_inline(self) -> bool:
+        """Whether it computes on the event loop."""
+        return self._pool is None
+
+    @property
     def waiting_rows(self) -> int:
         return self._rows
 

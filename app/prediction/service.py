@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from anyio.to_thread import run_sync
+from starlette.types import Receive
 
 from app.metrics import Metrics
 from app.prediction.answers import answer
-from app.prediction.batching import Batcher, Join, Limits, RunnerPool
+from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
 from app.prediction.cache import LoadedModel, ModelCache
 from app.prediction.parsing import PredictionRequest
 from models import engine
@@ -72,8 +73,9 @@ class PredictionService:
         for threads in (self._loaders, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)
 
-    async def predict(self, request: PredictionRequest) -> bytes:
-        """The answer, as JSON in the shape of `schemas.predictions.Predictions`.
+    async def predict(self, request: PredictionRequest, receive: Receive) -> bytes | None:
+        """The answer, as JSON in the shape of `schemas.predictions.Predictions`; None once `receive`, which has given
+        the whole body, tells that the client has gone.
 
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
@@ -82,7 +84,10 @@ class PredictionService:
         served = self.at_hand(asked.model, asked.engine) or await self._found(asked.model, asked.engine)
         x = await self._read(served.model.card, request.items)
         read_s = perf_counter() - began
-        computed = await served.model.batcher.submit(x, began + self._settings.predict_timeout_s)
+        waiting = served.model.batcher.submit(x, began + self._settings.predict_timeout_s)
+        computed = await (waiting if served.model.batcher.is_inline else _while_there(waiting, receive))
+        if computed is None:
+            return None
         self._metrics.observe_prediction(served.version.name, served.framework, computed, read_s)
         return answer(served.version, served.framework, served.model.card, asked, computed)
 
@@ -146,6 +151,22 @@ class PredictionService:
         limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
         pool = None if _seconds(card, predictor) < INLINE_S else self._pool
         return Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input))
+
+
+async def _while_there(waiting: asyncio.Future[Computed], receive: Receive) -> Computed | None:
+    """What is waited for; None when the client goes first, whose place in the queue is given up then."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        gone.cancel()
+        waiting.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _seconds(card: ModelCard, predictor: Predictor) -> float:

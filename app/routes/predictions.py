@@ -4,9 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from app.deps import Uses
 from app.openapi import READING_A_BODY, REFERENCE, problems
+from app.prediction.fast_path import FAILED
 from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
 from app.schemas.predictions import Asked, PredictBody, Predictions
 
@@ -70,5 +72,10 @@ async def predict(request: Request, uses: Uses) -> Response:
     The inputs come as JSON, as files of a form, or as one image file in the body; the last two with `?model=`. The
     model's own preprocessing (resizing, normalisation) is applied.
     """
+    if (failed := request.scope.get(FAILED)) is not None:
+        raise failed
     asked = await read_request(request, uses.settings.max_batch_items)
-    return Response(await uses.predictions.predict(asked), media_type="application/json")
+    answer = await uses.predictions.predict(asked, request.receive)
+    if answer is None:
+        raise ClientDisconnect
+    return Response(answer, media_type="application/json")
