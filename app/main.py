@@ -1,13 +1,15 @@
 """The application: routes, middleware, error handling, and what lives as long as it does."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.types import Receive, Scope, Send
 
 from app import openapi
 from app.handlers import Handlers
@@ -35,19 +37,31 @@ TAGS = [
 ]
 
 
+class Application(FastAPI):
+    """FastAPI, with the fast path to predictions before all of its layers."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, **given: Any) -> None:
+        super().__init__(**given)
+        self._fast_path = FastPath(super().__call__, settings, metrics, self._predictions)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._fast_path(scope, receive, send)
+
+    def _predictions(self) -> PredictionService | None:
+        services: Services | None = getattr(self.state, "services", None)
+        return None if services is None else services.predictions
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The API on these settings. Nothing is opened before it starts."""
     metrics = Metrics()
-
-    def service() -> PredictionService | None:
-        services: Services | None = getattr(app.state, "services", None)
-        return None if services is None else services.predictions
-
-    app = FastAPI(
+    app = Application(
+        settings,
+        metrics,
         title="Tandem",
         version=version("tandem"),
         lifespan=partial(_running, settings=settings, metrics=metrics),
-        middleware=_middleware(settings, metrics, service),
+        middleware=_middleware(settings, metrics),
         openapi_tags=TAGS,
         docs_url=None,  # routes/pages.py has it, without another site's scripts
         redoc_url=None,
@@ -75,9 +89,7 @@ async def _running(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncI
         await run_sync(close_services, services)
 
 
-def _middleware(
-    settings: Settings, metrics: Metrics, service: Callable[[], PredictionService | None]
-) -> list[Middleware]:
+def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
     """From the outside in: named and observed first, so that refusals are too."""
     key = settings.api_key.get_secret_value() if settings.api_key else None
     limits = Limits(
@@ -88,7 +100,6 @@ def _middleware(
         uploads=UPLOADS,
     )
     return [
-        Middleware(FastPath, settings=settings, metrics=metrics, service=service),
         Middleware(RequestId),
         Middleware(Observation, metrics=metrics),
         Middleware(SecurityHeaders),

@@ -8,6 +8,7 @@ logged on debug level only.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 
@@ -41,6 +42,7 @@ ANSWER_HEADERS = [
 MOST_REMEMBERED = 4096
 
 log = structlog.get_logger("app.access")
+logger = logging.getLogger("app.access")
 
 
 class FastPath:
@@ -132,7 +134,8 @@ class FastPath:
         await send({"type": "http.response.body", "body": answer})
         seconds = perf_counter() - started
         self._metrics.observe_request("POST", PATH, 200, seconds)
-        log.debug("request", path=PATH, status=200, duration_ms=round(seconds * 1000, 3))
+        if logger.isEnabledFor(logging.DEBUG):  # structlog would build the event first, and then drop it
+            log.debug("request", path=PATH, status=200, duration_ms=round(seconds * 1000, 3))
 
     def _parsed(self, body: bytes) -> PredictionRequest:
         """As `parse_json`; what was asked of one body needs no second check when the next asks the same."""
