@@ -30,7 +30,7 @@ class Computed:
     batch_size: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """A request in the queue. `deadline` and `since` are `perf_counter`'s."""
 
@@ -84,7 +84,7 @@ class Batcher:
         return self._rows
 
     def submit(self, x: np.ndarray, deadline: float) -> asyncio.Future[Computed]:
-        """The request's logits, when they are there; cancelled, it leaves the queue.
+        """The request's logits, when they are there.
 
         Raises Unavailable when the queue is full. The future raises what computing these samples alone raises, or
         Unavailable when its turn did not come before the deadline.
@@ -105,6 +105,15 @@ class Batcher:
             else:
                 self._pool.want(self)
         return answer
+
+    def give_up(self, answer: asyncio.Future[Computed]) -> None:
+        """Whoever waits for this has gone: it leaves the queue, unless it is being computed."""
+        answer.cancel()
+        for one in self._queue:
+            if one.answer is answer:
+                self._queue.remove(one)
+                self._rows -= len(one.x)
+                return
 
     def take(self) -> list[Waiting]:
         """What is computed next: the oldest that fit into a batch; nobody who has gone, and nobody too late."""

@@ -84,8 +84,9 @@ class PredictionService:
         served = self.at_hand(asked.model, asked.engine) or await self._found(asked.model, asked.engine)
         x = await self._read(served.model.card, request.items)
         read_s = perf_counter() - began
-        waiting = served.model.batcher.submit(x, began + self._settings.predict_timeout_s)
-        computed = await (waiting if served.model.batcher.is_inline else _while_there(waiting, receive))
+        batcher = served.model.batcher
+        waiting = batcher.submit(x, began + self._settings.predict_timeout_s)
+        computed = await (waiting if batcher.is_inline else _while_there(batcher, waiting, receive))
         if computed is None:
             return None
         self._metrics.observe_prediction(served.version.name, served.framework, computed, read_s)
@@ -153,7 +154,9 @@ class PredictionService:
         return Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input))
 
 
-async def _while_there(waiting: asyncio.Future[Computed], receive: Receive) -> Computed | None:
+async def _while_there(
+    batcher: Batcher, waiting: asyncio.Future[Computed], receive: Receive
+) -> Computed | None:
     """What is waited for; None when the client goes first, whose place in the queue is given up then."""
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
@@ -161,7 +164,8 @@ async def _while_there(waiting: asyncio.Future[Computed], receive: Receive) -> C
         return waiting.result() if waiting.done() else None
     finally:
         gone.cancel()
-        waiting.cancel()
+        if not waiting.done():
+            batcher.give_up(waiting)
 
 
 async def _disconnected(receive: Receive) -> None:
