@@ -1,5 +1,6 @@
 """How a model is trained: the `training` part of a job, and its defaults."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -172,6 +173,7 @@ def resolve(spec: Spec, training: TrainingSpec, signature: Signature, training_r
     defaults = spec.training_defaults(signature)
     defaults["batch_size"] = _fitting_batch(defaults["batch_size"], training_rows)
     given: dict[str, Any] = training.model_dump(exclude_none=True, mode="json")
+    _shorten_warm_up(defaults["schedule"], {**defaults, **given}, training_rows)
     resolved = TrainingSpec.model_validate({**defaults, **given}, strict=False)
     smallest = spec.smallest_batch(signature)
     if resolved.batch_size is not None and resolved.batch_size < smallest:
@@ -186,6 +188,14 @@ def resolve(spec: Spec, training: TrainingSpec, signature: Signature, training_r
             pointer="/training/batch_size",
         )
     return resolved
+
+
+def _shorten_warm_up(schedule: dict[str, Any], fields: dict[str, Any], training_rows: int) -> None:
+    """A tenth of the run at most: in a short run on few rows the usual warm-up would be all there is."""
+    steps = fields.get("epochs", math.inf) * max(1, training_rows // fields["batch_size"])
+    steps = min(steps, fields.get("max_steps", math.inf))
+    if "warmup_steps" in schedule:
+        schedule["warmup_steps"] = min(schedule["warmup_steps"], int(steps / 10))
 
 
 def _fitting_batch(batch_size: int, training_rows: int) -> int:

@@ -131,3 +131,21 @@ def test_a_job_may_start_from_a_model_or_a_job(source):
     }
     spec = JobSpec.model_validate_json(json.dumps(body))
     assert json.loads(spec.model_dump_json())["init"] == {"from": source}
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps"),
+    [
+        ({"epochs": 30}, 100),
+        ({"epochs": 1}, 5),
+        ({"epochs": 30, "max_steps": 40}, 4),
+        ({"epochs": 1, "batch_size": 32}, 23),
+        ({"epochs": 1, "schedule": {"name": "cosine", "warmup_steps": 70}}, 70),
+    ],
+)
+def test_the_usual_warm_up_takes_a_tenth_of_a_run_at_most(fields, steps):
+    images = Signature(
+        task="image-classification", input=ImageInput(height=28, width=28, channels=1), outputs=10
+    )
+    spec = architectures()["resnet18"](stem="cifar")
+    assert resolve(spec, training(**fields), images, 7500).schedule.warmup_steps == steps
