@@ -98,6 +98,11 @@ class Predictor(Protocol):
         """x: raw samples, uint8 [B, H, W, C], float32 [B, F] or int32 token ids [B, T]. Returns float32 [B, K]."""
         ...
 
+    def warm_up(self, example: np.ndarray, rows: int) -> None:
+        """Compile what batches of up to so many samples of this shape, [...], need. It may take long, in a thread of
+        its own; `logits` goes on meanwhile with what there is."""
+        ...
+
 
 class Engine(Protocol):
     """A framework's module."""

@@ -60,6 +60,7 @@ class PredictionService:
         self._metrics = metrics
         self._loaders = ThreadPoolExecutor(2, "model-loader")
         self._readers = ThreadPoolExecutor(settings.serving_threads, "input-reader")
+        self._warmers = ThreadPoolExecutor(1, "model-warmer")
         self.computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
         self._pool = RunnerPool(self.computers, settings.serving_threads)
         self._watch = watch(database)
@@ -70,7 +71,7 @@ class PredictionService:
 
     def close(self) -> None:
         self._watch.close()
-        for threads in (self._loaders, self._readers, self.computers):
+        for threads in (self._loaders, self._warmers, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)
 
     async def predict(self, request: PredictionRequest, receive: Receive) -> bytes | None:
@@ -146,7 +147,9 @@ class PredictionService:
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
         predictor = engine.load(framework).predictor(definition, file.weights, device=device)
-        return LoadedModel(card, predictor, self._batcher(card, predictor))
+        batcher = self._batcher(card, predictor)
+        self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
+        return LoadedModel(card, predictor, batcher)
 
     def _batcher(self, card: ModelCard, predictor: Predictor) -> Batcher:
         limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)

@@ -57,6 +57,36 @@ def test_a_batch_of_any_size_gives_the_logits_of_its_rows(case):
         np.testing.assert_allclose(subject.logits(x[:rows]), alone[:rows], atol=2e-6)
 
 
+def test_what_is_compiled_ahead_serves_batches_of_every_size():
+    spec, signature = architectures()["mlp"](hidden=(9,)), CASES["mlp"][1]
+    normalisation = Normalisation(np.zeros(3, np.float32), np.ones(3, np.float32))
+    subject = ENGINE.predictor(
+        Definition(spec, signature, normalisation), initial_weights(spec, signature, 0)
+    )
+    subject.warm_up(batch("mlp", 1)[0], 12)
+    assert sorted(rows for rows, *_ in subject._forward._compiled) == [1, 2, 4, 8, 16]
+    before = dict(subject._forward._compiled)
+    for rows in range(1, 17):
+        assert subject.logits(batch("mlp", rows)).shape == (rows, 7)
+    assert subject._forward._compiled == before
+
+
+def test_while_it_compiles_ahead_it_makes_do_with_what_is_there():
+    spec, signature = architectures()["mlp"](hidden=(10,)), CASES["mlp"][1]
+    normalisation = Normalisation(np.zeros(3, np.float32), np.ones(3, np.float32))
+    subject = ENGINE.predictor(
+        Definition(spec, signature, normalisation), initial_weights(spec, signature, 0)
+    )
+    x = batch("mlp", 11)
+    expected = subject.logits(x)
+    subject._forward._compiled.clear()
+    subject.logits(x[:2]), subject.logits(x[:8])
+    subject._forward.warming = 1
+    for rows in (1, 3, 8, 11):  # 11 rows are 8 and 3, and 3 are filled up to 8
+        np.testing.assert_allclose(subject.logits(x[:rows]), expected[:rows], atol=2e-6)
+    assert sorted(rows for rows, *_ in subject._forward._compiled) == [2, 8]
+
+
 def test_two_models_of_one_architecture_share_what_is_compiled_and_not_their_weights():
     x = batch("mlp", 4)
     one, other = predictor("mlp", seed=0), predictor("mlp", seed=1)

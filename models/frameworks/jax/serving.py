@@ -37,6 +37,17 @@ class Forward:
         self._compiler = Compiler(device, convolves=self.network.convolves)
         self._compiled: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
         self._lock = Lock()
+        self.warming = 0
+        """How many threads compile ahead now."""
+
+    def bucket(self, rows: int, sample: tuple[int, ...]) -> int:
+        """The size of the next batch where so many samples of this shape are to be computed: the next power of two,
+        but while that is still being compiled ahead, a size that is there."""
+        exact = min(LARGEST_BUCKET, 1 << (rows - 1).bit_length())
+        if not self.warming or (exact, *sample) in self._compiled:
+            return exact
+        there = sorted(shape[0] for shape in tuple(self._compiled) if shape[1:] == sample)
+        return next((size for size in there if size >= rows), there[-1] if there else exact)
 
     def __call__(
         self, tensors: Tensors, x: np.ndarray, mean: jax.Array | None, inverse_std: jax.Array | None
@@ -78,12 +89,24 @@ class JaxPredictor:
         """See `models.engine.Predictor.logits`."""
         if isinstance(self._input, TokenInput):
             x = widened(x, self._input)
-        pieces = [x[start : start + LARGEST_BUCKET] for start in range(0, len(x), LARGEST_BUCKET)]
-        logits = [self._forward(self._tensors, _bucket(piece), *self._normalisation) for piece in pieces]
-        read = [np.asarray(some)[: len(piece)] for some, piece in zip(logits, pieces, strict=True)]
-        return np.concatenate(read)
+        logits, done = [], 0
+        while done < len(x):
+            size = self._forward.bucket(len(x) - done, x.shape[1:])
+            piece = x[done : done + size]
+            logits.append(
+                (len(piece), self._forward(self._tensors, filled(piece, size), *self._normalisation))
+            )
+            done += len(piece)
+        read = [np.asarray(some)[:rows] for rows, some in logits]
+        return read[0] if len(read) == 1 else np.concatenate(read)
 
-
-def _bucket(x: np.ndarray) -> np.ndarray:
-    """The samples, filled up to the next bucket."""
-    return filled(x, 1 << (len(x) - 1).bit_length())
+    def warm_up(self, example: np.ndarray, rows: int) -> None:
+        """See `models.engine.Predictor.warm_up`. The largest batch is compiled first: with it all others run too."""
+        largest = min(LARGEST_BUCKET, 1 << (rows - 1).bit_length())
+        self._forward.warming += 1
+        try:
+            for size in (largest, *(1 << power for power in range(largest.bit_length() - 1))):
+                x = np.repeat(example[None], size, axis=0)
+                self._forward(self._tensors, x, *self._normalisation)
+        finally:
+            self._forward.warming -= 1

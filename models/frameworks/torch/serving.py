@@ -26,3 +26,6 @@ class TorchPredictor:
             raw = torch.from_numpy(writable).to(self._device)
             logits_BK: np.ndarray = self._network(self._enter(raw)).cpu().numpy()
         return logits_BK
+
+    def warm_up(self, example: np.ndarray, rows: int) -> None:
+        """See `models.engine.Predictor.warm_up`: nothing is compiled here."""
