@@ -65,6 +65,11 @@ class ModelCache:
         self._entries.move_to_end(key)
         return entry.loading.result()
 
+    def drop(self, key: Key) -> None:
+        """Make room; whoever uses it now goes on."""
+        if (entry := self._entries.get(key)) is not None and entry.loading.done():
+            del self._entries[key]
+
     def loaded(self, sha256: str) -> tuple[Framework, ...]:
         """The engines that have this model ready."""
         return tuple(framework for framework in FRAMEWORKS if self._is_ready((sha256, framework)))

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import structlog
 from anyio.to_thread import run_sync
 from starlette.types import Receive
 
@@ -15,10 +16,12 @@ from app.metrics import Metrics
 from app.prediction.answers import answer
 from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
 from app.prediction.cache import LoadedModel, ModelCache
+from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
 from app.prediction.parsing import PredictionRequest
 from models import engine
 from models.engine import Definition, Predictor
 from models.errors import CorruptArtifact, NotFound
+from models.exports.checking import samples
 from models.framework import FRAMEWORKS, Framework
 from models.signature import Input, TableInput, TokenInput
 from models.weights import ModelCard, read_weights
@@ -37,6 +40,9 @@ FEW_ROWS = 64
 """So many rows of numbers are read on the event loop, more in a thread."""
 MOST_REFERENCES = 4096
 """Names whose version is remembered."""
+
+
+log = structlog.get_logger("app.prediction")
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class PredictionService:
         self._pool = RunnerPool(self.computers, settings.serving_threads)
         self._watch = watch(database)
         self._versions: dict[str, ModelVersion] = {}
+        self._verdicts: dict[str, asyncio.Task[Verdict]] = {}
         self._generation = 0
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
         metrics.watch_model_cache(self.cache.state)
@@ -113,7 +120,54 @@ class PredictionService:
                 self._versions.clear()
             self._versions[reference] = version
         framework = self._framework(version, engine)
-        return Served(version, framework, await self.cache.get(version.sha256, framework, version.size_bytes))
+        model = await self.cache.get(version.sha256, framework, version.size_bytes)
+        if engine == "auto" and self._settings.measure_engines:
+            self._weigh(version)
+        return Served(version, framework, model)
+
+    async def verdict(self, version: ModelVersion) -> Verdict:
+        """Which engine `auto` takes for this version, measured now if it is not known yet.
+
+        Raises Unavailable, CorruptArtifact.
+        """
+        return await asyncio.shield(self._weigh(version))
+
+    def _weigh(self, version: ModelVersion) -> asyncio.Task[Verdict]:
+        """Measure the engines, once for each model."""
+        task = self._verdicts.get(version.sha256)
+        if task is None:
+            if len(self._verdicts) >= MOST_REFERENCES:
+                self._verdicts.clear()
+            task = self._verdicts[version.sha256] = asyncio.create_task(self._weighed(version))
+            task.add_done_callback(lambda task: self._settle(version, task))
+        return task
+
+    def _settle(self, version: ModelVersion, task: asyncio.Task[Verdict]) -> None:
+        """What failed is tried again when it is asked for the next time."""
+        if task.cancelled() or task.exception() is not None:
+            self._verdicts.pop(version.sha256, None)
+            if not task.cancelled():
+                log.warning("engines_not_measured", model=version.name, error=str(task.exception()))
+        else:
+            found = task.result()
+            log.info("engine_chosen", model=version.name, version=version.version, reason=found.reason)
+
+    async def _weighed(self, version: ModelVersion) -> Verdict:
+        reference = version.framework or FRAMEWORKS[0]
+        before = self.cache.loaded(version.sha256)
+        models = {name: await self.cache.get(version.sha256, name, version.size_bytes) for name in FRAMEWORKS}
+        x = samples(np.random.default_rng(0), models[reference].card, max(BATCHES))
+
+        def measured() -> dict[Framework, Evidence]:
+            expected = models[reference].predictor.logits(x)
+            return {name: measure(model.predictor, x, expected) for name, model in models.items()}
+
+        loop = asyncio.get_running_loop()
+        found = verdict(await loop.run_in_executor(self._warmers, measured), reference)
+        for name in FRAMEWORKS:
+            if name != found.choice and name not in before:
+                self.cache.drop((version.sha256, name))
+        return found
 
     def _resolved(self, reference: str) -> ModelVersion:
         try:
@@ -122,10 +176,14 @@ class PredictionService:
             raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
 
     def _framework(self, version: ModelVersion, asked: str) -> Framework:
-        """`auto` is the engine that is ready, so that nobody waits; of two, the one that trained it, or torch."""
+        """`auto` is the engine that was measured to be the fastest. Until that is known it is one that is ready, so
+        that nobody waits; of two, the one that trained it, or torch."""
         match asked:
             case "torch" | "jax":
                 return asked
+        weighed = self._verdicts.get(version.sha256)
+        if weighed is not None and weighed.done() and not weighed.cancelled() and not weighed.exception():
+            return weighed.result().choice
         ready, usual = self.cache.loaded(version.sha256), version.framework or FRAMEWORKS[0]
         return usual if usual in ready or not ready else ready[0]
 

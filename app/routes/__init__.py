@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.routes import (
     architectures,
     datasets,
+    engines,
     events,
     exports,
     health,
@@ -23,6 +24,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     predictions.router,
     models.router,
     imports.router,
+    engines.router,
     exports.router,
     workers.router,
     architectures.router,

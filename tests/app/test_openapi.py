@@ -24,7 +24,7 @@ EXPECTED = {
     ("get", "/models"), ("post", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("delete", "/models/{name}/versions/{version}"),
     ("get", "/models/{name}/versions/{version}/weights"), ("put", "/models/{name}/aliases/{alias}"),
-    ("post", "/models/{name}/versions/{version}/export"),
+    ("post", "/models/{name}/versions/{version}/export"), ("get", "/models/{name}/versions/{version}/engines"),
     ("delete", "/models/{name}/aliases/{alias}"),
     ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("get", "/workers"), ("get", "/architectures"),
 }  # fmt: skip

@@ -1,0 +1,96 @@
+"""Which engine serves a model: each is timed on the model's own input and compared with the reference, and the fastest
+that agrees is taken."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from models.engine import Predictor
+from models.framework import Framework
+
+BATCHES = (1, 8, 32)
+"""Rows of a batch that are timed."""
+SECONDS = 0.25
+"""How long each size is timed, at least once and at most `MOST` times."""
+MOST = 200
+TOLERANCE = 1e-3
+"""The largest difference of a logit that is taken, as a share of the largest logit (or of 1, where that is smaller)."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of one engine. latency_s: the median by batch size. difference: the largest of any logit, as a
+    share of the largest."""
+
+    latency_s: Mapping[int, float]
+    difference: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= TOLERANCE  # NaN does not
+
+    @property
+    def mean_s(self) -> float:
+        """Geometric mean over the batch sizes."""
+        return float(prod(self.latency_s.values()) ** (1 / len(self.latency_s)))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The engine that `auto` takes, and why. `reference`: the engine that the others are compared with."""
+
+    choice: Framework
+    reason: str
+    reference: Framework
+    engines: Mapping[Framework, Evidence]
+
+
+def measure(predictor: Predictor, x: np.ndarray, expected: np.ndarray) -> Evidence:
+    """Time this predictor on batches of x, and compare its logits with the expected ones."""
+    found = predictor.logits(x)
+    return Evidence(
+        {rows: _median_s(predictor, x[:rows]) for rows in BATCHES},
+        float(np.abs(found.astype(np.float64) - expected).max() / max(1.0, float(np.abs(expected).max()))),
+    )
+
+
+def verdict(engines: Mapping[Framework, Evidence], reference: Framework) -> Verdict:
+    """The fastest that agrees with the reference, which agrees with itself."""
+    agreeing = sorted(
+        (name for name, one in engines.items() if one.agrees), key=lambda name: engines[name].mean_s
+    )
+    choice = agreeing[0] if agreeing else reference
+    others = [name for name in engines if name != choice]
+    return Verdict(choice, _reason(choice, others, engines), reference, engines)
+
+
+def _reason(choice: Framework, others: list[Framework], engines: Mapping[Framework, Evidence]) -> str:
+    sizes = ", ".join(map(str, BATCHES))
+    said = [f"{choice} takes {_ms(engines[choice])} on batches of {sizes} (geometric mean)"]
+    for name in others:
+        one = engines[name]
+        said.append(
+            f"{name} takes {_ms(one)}"
+            if one.agrees
+            else f"{name} is not used: its logits differ by {one.difference:.1g} of the largest"
+        )
+    return "; ".join(said) + "."
+
+
+def _ms(evidence: Evidence) -> str:
+    return f"{evidence.mean_s * 1000:.3g} ms"
+
+
+def _median_s(predictor: Predictor, x: np.ndarray) -> float:
+    predictor.logits(x)  # compiled, and in the caches
+    found: list[float] = []
+    began = perf_counter()
+    while not found or (perf_counter() - began < SECONDS and len(found) < MOST):
+        start = perf_counter()
+        predictor.logits(x)
+        found.append(perf_counter() - start)
+    return median(found)
