@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Inputs that may wait for one model; more are refused until some are done.",
     )
+    measure_engines: bool = Field(
+        default=True,
+        description="Time both engines of a model when it is first asked for with 'auto', and take the faster.",
+    )
     max_batch_rows: int = Field(default=64, ge=1, description="Inputs of several requests computed at once.")
     predict_timeout_s: Seconds = Field(
         default=30.0, description="A prediction whose turn has not come by then is given up."

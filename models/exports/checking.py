@@ -55,10 +55,17 @@ def batches(card: ModelCard) -> Iterator[np.ndarray]:
             yield texts(generator, input, size, min(longest, input.length))
         return
     for size in BATCHES:
-        if isinstance(input, ImageInput):
-            yield generator.integers(0, 256, (size, *input.shape), dtype=np.uint8)
-        else:
-            yield _rows(generator, card.preprocessing.normalisation, (size, *input.shape))
+        yield samples(generator, card, size)
+
+
+def samples(generator: np.random.Generator, card: ModelCard, size: int) -> np.ndarray:
+    """So many random raw samples, as `models.engine.Predictor.logits` takes them; texts as long as the model takes."""
+    input = card.signature.input
+    if isinstance(input, TokenInput):
+        return texts(generator, input, size, input.length)
+    if isinstance(input, ImageInput):
+        return generator.integers(0, 256, (size, *input.shape), dtype=np.uint8)
+    return _rows(generator, card.preprocessing.normalisation, (size, *input.shape))
 
 
 def texts(generator: np.random.Generator, input: TokenInput, size: int, longest: int) -> np.ndarray:
