@@ -22,8 +22,9 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(SETUP) ## run every test
-	$(BIN)/pytest
+test: $(SETUP) ## run every test: those of the networks two at a time, those with servers alone
+	$(BIN)/pytest tests/models --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --ignore tests/models
 
 demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either
 	@$(BIN)/tandem demo
