@@ -6,6 +6,16 @@ import sys
 from models.framework import Framework
 from workers.settings import Settings
 
+MEMORY = {
+    "MALLOC_ARENA_MAX": "1",  # other arenas give everything large to the system, whatever the next two say
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+"""Has glibc keep what a step allocates for the next step. Usually it hands large blocks back to the system, which then
+clears them page by page for every step anew: a sixth of an LSTM's time in JAX, a fifth in PyTorch
+(docs/benchmarks.md). Other C libraries do not look at it."""
+
 
 def command(framework: Framework, settings: Settings) -> list[str]:
     return [sys.executable, "-m", "workers.trainer", "--framework", framework, "--device", settings.device]
@@ -18,6 +28,7 @@ def environment(settings: Settings) -> dict[str, str]:
     platforms = {"JAX_PLATFORMS": "cpu"} if settings.device == "cpu" else {}
     return {
         **platforms,
+        **MEMORY,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

@@ -4,6 +4,8 @@ Shape suffixes: B batch, T tokens, C features, K classes.
 Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093; names and gates are those of torch.nn.LSTM.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan  # torch has no public name for it yet
@@ -50,7 +52,30 @@ def backwards(x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
     places_T = torch.arange(x_BTC.shape[1], device=x_BTC.device)
     last_BT = lengths_B[:, None] - 1 - places_T
     index_BT = torch.where(last_BT >= 0, last_BT, places_T)
-    return x_BTC.gather(1, index_BT[..., None].expand(-1, -1, x_BTC.shape[2]))
+    if torch.compiler.is_exporting():
+        return x_BTC.gather(1, index_BT[..., None].expand(-1, -1, x_BTC.shape[2]))
+    first_B = torch.arange(len(x_BTC), device=x_BTC.device) * x_BTC.shape[1]
+    turned_BTC: Tensor = _Turn.apply(x_BTC, (first_B[:, None] + index_BT).flatten())
+    return turned_BTC
+
+
+class _Turn(torch.autograd.Function):
+    """Tokens in another order that is its own inverse, and so its own gradient: that of any index would add up rows,
+    though no two ever meet. Whole rows are copied, where `gather` would look up each feature."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BTC: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return _taken(x_BTC, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return _taken(slopes[0], rows), None
+
+
+def _taken(x_BTC: Tensor, rows: Tensor) -> Tensor:
+    return x_BTC.flatten(0, 1).index_select(0, rows).view(x_BTC.shape)
 
 
 def largest_of(x_BTC: Tensor, allowed_BT: Tensor) -> Tensor:

@@ -65,11 +65,26 @@ class BiLSTM(nnx.Module):
         )
 
 
+@jax.custom_vjp
 def backwards(x_BTC: jax.Array, lengths_B: jax.Array) -> jax.Array:
-    """Each text from its last token to its first; what lies behind it stays where it is. Its own inverse."""
+    """Each text from its last token to its first; what lies behind it stays where it is.
+
+    Its own inverse, and so its own gradient: that of any gather would add up places which nothing meets at.
+    """
     places_T = jnp.arange(x_BTC.shape[1])
     last_BT = lengths_B[:, None] - 1 - places_T
     return jnp.take_along_axis(x_BTC, jnp.where(last_BT >= 0, last_BT, places_T)[..., None], axis=1)
+
+
+def _backwards(x_BTC: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return backwards(x_BTC, lengths_B), lengths_B
+
+
+def _gradient(lengths_B: jax.Array, slope_BTC: jax.Array) -> tuple[jax.Array, None]:
+    return backwards(slope_BTC, lengths_B), None
+
+
+backwards.defvjp(_backwards, _gradient)
 
 
 def _inputs(x_BTI: jax.Array, weights: _Weights) -> jax.Array:

@@ -1,7 +1,10 @@
 """Real trainers of both frameworks, killed and stopped in the middle: not one bit of the result changes."""
 
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -70,6 +73,35 @@ def test_a_trainer_uses_no_more_threads_than_it_is_given(bench):
     environment = trainer_environment.environment(settings)
     assert environment["OMP_NUM_THREADS"] == environment["NPROC"] == "1"
     assert trainer_environment.default_threads(1000) == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+def test_a_trainers_memory_is_not_cleared_anew_for_every_step(bench):
+    environment = os.environ | trainer_environment.environment(bench.settings)
+    usual = {name: value for name, value in environment.items() if name not in trainer_environment.MEMORY}
+    assert page_faults(environment) < 0.05 * page_faults(usual)
+
+
+def page_faults(environment):
+    """Of ten allocations of 64 MiB in a thread, but the first."""
+    found = subprocess.run(
+        [sys.executable, "-c", ALLOCATES], env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return int(found.stdout)
+
+
+ALLOCATES = """
+import numpy as np, resource, threading
+def fill():
+    faults = []
+    for _ in range(10):
+        np.ones(2**23)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    print(faults[-1] - faults[0])
+thread = threading.Thread(target=fill)
+thread.start()
+thread.join()
+"""
 
 
 def test_jax_leaves_a_gpu_alone_where_it_is_to_compute_on_the_cpu(bench):
