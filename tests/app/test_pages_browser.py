@@ -36,6 +36,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def chromium(window: Browser) -> Iterator[Browser]:
     """The window, which must have nothing to complain about at the end."""
     window.view(1280)
+    window.open("about:blank")  # the page of the test before may be waiting for an answer still
     window.complaints()
     yield window
     assert window.complaints() == []

@@ -93,7 +93,7 @@ class Step:
         return carry, result[None]
 
     def several(
-        self, carry: Carry, frozen: Tensors, rows: Rows, batch: Batch, steps: Any, width: int | None = None
+        self, carry: Carry, frozen: Tensors, rows: Rows, batch: Batch, steps: Any
     ) -> tuple[Carry, jax.Array]:
         """The first `steps` of the batch's S steps; [S, 2] losses and scores, zeros after them.
 
@@ -104,7 +104,7 @@ class Step:
         def body(index: jax.Array, state: tuple[Carry, jax.Array]) -> tuple[Carry, jax.Array]:
             carry, results = state
             now = jax.tree.map(lambda array_S: array_S[index], batch)
-            carry, result = self.one(carry, frozen, rows, now, width)
+            carry, result = self.one(carry, frozen, rows, now)
             return carry, results.at[index].set(result)
 
         results = jnp.zeros((batch.rate.shape[0], 2), batch.rate.dtype)

@@ -86,10 +86,7 @@ class JaxTrainer:
             self._rows = TrainingRows(splits["train"], definition, self._network.master, device, budget_bytes)
         self.resident = self._rows.resident
         self._compiler = Compiler(device, convolves=self._network.convolves)
-        # Inside of a loop a CPU takes 30 times as long for a convolution; everything else it does faster there, even
-        # in a loop of one step, which is all that texts have: each step may have another width.
-        self._loops = device.platform != "cpu" or not self._network.convolves
-        self.stride = STRIDE if self._loops and not isinstance(self._input, TokenInput) else 1
+        self.stride = self._stride(device)
         self._train: dict[int | None, Callable[..., tuple[Carry, jax.Array]]] = {}
         self._evaluate: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
 
@@ -146,7 +143,14 @@ class JaxTrainer:
         return Piece(results, segment.steps)
 
     def _compilable(self, width: int | None) -> Callable[..., tuple[Carry, jax.Array]]:
-        return partial(self._step.several if self._loops else self._step.single, width=width)
+        return self._step.several if self.stride > 1 else partial(self._step.single, width=width)
+
+    def _stride(self, device: jax.Device) -> int:
+        """One step where each may have another width; and where a loop costs more than it saves: inside of one a CPU
+        takes 30 times as long for a convolution."""
+        if isinstance(self._input, TokenInput) or (device.platform == "cpu" and self._network.convolves):
+            return 1
+        return STRIDE
 
     def _filled(self, array_S: np.ndarray) -> np.ndarray:
         """A short piece in the shape of a full one; what is added is never looked at."""
