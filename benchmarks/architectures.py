@@ -81,12 +81,16 @@ def table(found: Sequence[Measured]) -> Iterator[str]:
     yield "|---" * (1 + len(FRAMEWORKS)) + "|"
     for model in dict.fromkeys(one.model for one in found):
         cells = [
-            f"{one.tandem:,.4g}, {one.bare:,.4g}, {one.ratio:.2f}"
+            f"{_rounded(one.tandem)}, {_rounded(one.bare)}, {one.ratio:.2f}"
             for framework in FRAMEWORKS
             for one in found
             if (one.model, one.framework) == (model, framework)
         ]
         yield f"| {described(model)} | " + " | ".join(cells) + " |"
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def described(model: str) -> str:

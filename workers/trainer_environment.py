@@ -13,7 +13,7 @@ MEMORY = {
     "MALLOC_TOP_PAD_": str(2**26),
 }
 """Has glibc keep what a step allocates for the next step. Usually it hands large blocks back to the system, which then
-clears them page by page for every step anew: a sixth of an LSTM's time in JAX, a fifth in PyTorch
+clears them page by page for every step anew: a seventh of an LSTM's time in JAX, a fifth in PyTorch
 (docs/benchmarks.md). Other C libraries do not look at it."""
 
 
