@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,7 +17,18 @@ JobCounts = Callable[[], Mapping[tuple[Framework, Status], int]]
 
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+PART_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS_S)
+PARTS = ("input", "queue", "infer", "output")
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class _OfEngine(NamedTuple):
+    predictions: Counter
+    batch_size: Histogram
+    input_s: Histogram
+    queue_s: Histogram
+    infer_s: Histogram
+    output_s: Histogram
 
 
 class Metrics:
@@ -37,22 +49,32 @@ class Metrics:
             buckets=REQUEST_BUCKETS_S,
             registry=self.registry,
         )
+        by_engine = ("model", "engine")
         self._predictions = Counter(
-            "tandem_predictions", "Inputs predicted.", ("model", "engine"), registry=self.registry
+            "tandem_predictions", "Inputs predicted.", by_engine, registry=self.registry
+        )
+        self._failures = Counter(
+            "tandem_prediction_failures",
+            "Requests to a known model that were not answered with a prediction.",
+            by_engine,
+            registry=self.registry,
         )
         self._prediction_s = Histogram(
             "tandem_prediction_seconds",
-            "Time of a prediction's parts: reading its inputs, waiting in the queue, and computing.",
-            ("part",),
-            buckets=REQUEST_BUCKETS_S,
+            "Time of a request's parts: reading its inputs (input), waiting for a runner (queue), the batch that it is"
+            " in (infer), writing the answer (output).",
+            (*by_engine, "part"),
+            buckets=PART_BUCKETS_S,
             registry=self.registry,
         )
         self._batch_size = Histogram(
             "tandem_prediction_batch_size",
-            "Inputs computed at once, of this request and others; counted for each request.",
+            "Inputs computed at once, counted for each batch.",
+            by_engine,
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._of_engine: dict[tuple[str, str], _OfEngine] = {}
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         # Anyone can invent a method; a series for each would fill the memory.
@@ -60,12 +82,29 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._request_s.labels(method, route).observe(seconds)
 
-    def observe_prediction(self, model: str, engine: str, computed: Computed, read_s: float) -> None:
-        self._predictions.labels(model, engine).inc(len(computed.logits))
-        self._prediction_s.labels("read").observe(read_s)
-        self._prediction_s.labels("queue").observe(computed.queue_s)
-        self._prediction_s.labels("compute").observe(computed.compute_s)
-        self._batch_size.observe(computed.batch_size)
+    def observe_prediction(
+        self, model: str, engine: str, computed: Computed, input_s: float, output_s: float
+    ) -> None:
+        of = self._of_engine.get((model, engine)) or self._about(model, engine)
+        of.predictions.inc(len(computed.logits))
+        of.input_s.observe(input_s)
+        of.queue_s.observe(computed.queue_s)
+        of.infer_s.observe(computed.compute_s)
+        of.output_s.observe(output_s)
+        if computed.leads:
+            of.batch_size.observe(computed.batch_size)
+
+    def observe_failure(self, model: str, engine: str) -> None:
+        self._failures.labels(model, engine).inc()
+
+    def _about(self, model: str, engine: str) -> "_OfEngine":
+        """The series of one model on one engine: finding them by their labels takes longer than counting."""
+        parts = (self._prediction_s.labels(model, engine, part) for part in PARTS)
+        found = _OfEngine(
+            self._predictions.labels(model, engine), self._batch_size.labels(model, engine), *parts
+        )
+        self._of_engine[model, engine] = found
+        return found
 
     def watch_jobs(self, counts: JobCounts) -> None:
         """Report jobs by framework and status, counted anew at every scrape."""

@@ -14,7 +14,7 @@ from models.architecture import Spec
 from models.framework import Framework
 from models.plan import Segment
 from models.preprocessing import Normalisation
-from models.signature import Signature
+from models.signature import ImageInput, Input, Signature
 from models.state import Slots
 from models.training import TrainingSpec
 from models.weights import Weights
@@ -89,13 +89,22 @@ class Trainer(Protocol):
         ...
 
 
+def is_normalised(x: np.ndarray, input: Input) -> bool:
+    """Whether these samples are images as the network itself takes them: raw ones are whole numbers."""
+    return isinstance(input, ImageInput) and x.dtype == np.float32
+
+
 class Predictor(Protocol):
     """A network with fixed weights, in evaluation mode. Safe to call from several threads at once."""
 
     device: str
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """x: raw samples, uint8 [B, H, W, C], float32 [B, F] or int32 token ids [B, T]. Returns float32 [B, K]."""
+        """Returns float32 [B, K].
+
+        x: raw samples, uint8 [B, H, W, C], float32 [B, F] or int32 token ids [B, T]; or images that are normalised
+        already, float32 [B, C, H, W] (see `is_normalised`).
+        """
         ...
 
     def warm_up(self, example: np.ndarray, rows: int) -> None:

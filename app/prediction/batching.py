@@ -22,12 +22,13 @@ Join = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 @dataclass(frozen=True)
 class Computed:
-    """A request's logits, float32 [B, K], and the batch that they came from."""
+    """A request's logits, float32 [B, K], and the batch that they came from; the first request of a batch `leads`."""
 
     logits: np.ndarray
     queue_s: float
     compute_s: float
     batch_size: int
+    leads: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -151,7 +152,8 @@ class Batcher:
         start = 0
         for one in batch:
             end = start + len(one.x)
-            found.append(Computed(logits_BK[start:end], began - one.since, compute_s, len(logits_BK)))
+            queue_s, rows = began - one.since, len(logits_BK)
+            found.append(Computed(logits_BK[start:end], queue_s, compute_s, rows, start == 0))
             start = end
         return found
 

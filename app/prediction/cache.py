@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+import numpy as np
+
 from app.prediction.batching import Batcher
-from models.engine import Predictor
+from models.engine import Predictor, is_normalised
 from models.errors import Unavailable
 from models.framework import FRAMEWORKS, Framework
 from models.weights import ModelCard
@@ -17,12 +19,17 @@ Key = tuple[str, Framework]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to compute on one engine, with the queue for it. Whoever holds it may use it, in the cache or
-    not."""
+    """A model ready to compute on one engine, with the queues for it: of raw samples, and of images that come
+    normalised. Whoever holds it may use it, in the cache or not."""
 
     card: ModelCard
     predictor: Predictor
-    batcher: Batcher
+    raw: Batcher
+    normalised: Batcher
+
+    def queue(self, x: np.ndarray) -> Batcher:
+        """Where samples like these wait: see `models.engine.Predictor.logits`."""
+        return self.normalised if is_normalised(x, self.card.signature.input) else self.raw
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,53 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 
 from app import strict_json
 from app.bodies import media_type, off_the_loop_if_large, require_json, require_plain, validate
 from app.multipart import reader
-from app.schemas.predictions import Asked, PredictBody
+from app.prediction.answers import answer
+from app.prediction.batching import Computed
+from app.prediction.query import Served
+from app.schemas.predictions import Asked, Engine, PredictBody
 from models.errors import InvalidInput, TooLarge, UnsupportedMedia, suggest
+from models.signature import TableInput
+from models.weights import ModelCard
 
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg"})
 FORM = "multipart/form-data"
 
 
+FEW_ROWS = 64
+"""So many rows of numbers are read on the event loop, more in a thread."""
+
+
 @dataclass(frozen=True)
 class PredictionRequest:
-    """`items` as `Preprocessing.batch` takes them: parsed JSON, or the bytes of image files."""
+    """`POST /predict`. `items` as `Preprocessing.batch` takes them: parsed JSON, or the bytes of image files. Answered
+    with JSON in the shape of `schemas.predictions.Predictions`. See `query.Query`."""
 
     asked: Asked
     items: list[Any]
+    timeout_s: float | None = None
+
+    @property
+    def model(self) -> str:
+        return self.asked.model
+
+    @property
+    def engine(self) -> Engine:
+        return self.asked.engine
+
+    def is_quick(self, card: ModelCard) -> bool:
+        return isinstance(card.signature.input, TableInput) and len(self.items) <= FEW_ROWS
+
+    def read(self, card: ModelCard) -> np.ndarray:
+        return card.preprocessing.batch(self.items)
+
+    def write(self, served: Served, computed: Computed) -> bytes:
+        return answer(served.version, served.framework, served.model.card, self.asked, computed)
 
 
 async def read_request(request: Request, max_items: int) -> PredictionRequest:

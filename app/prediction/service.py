@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -13,17 +12,17 @@ from anyio.to_thread import run_sync
 from starlette.types import Receive
 
 from app.metrics import Metrics
-from app.prediction.answers import answer
 from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
 from app.prediction.cache import LoadedModel, ModelCache
 from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
-from app.prediction.parsing import PredictionRequest
+from app.prediction.query import Query, Served
+from app.prediction.statistics import Statistics
 from models import engine
 from models.engine import Definition, Predictor
 from models.errors import CorruptArtifact, NotFound
 from models.exports.checking import samples
 from models.framework import FRAMEWORKS, Framework
-from models.signature import Input, TableInput, TokenInput
+from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
 from workers import registry
 from workers.artifacts import ArtifactStore
@@ -36,22 +35,11 @@ INLINE_S = 0.0005
 """A model that computes `PROBE_ROWS` faster than this is computed on the event loop: a thread would take longer to
 wake."""
 PROBE_ROWS = 8
-FEW_ROWS = 64
-"""So many rows of numbers are read on the event loop, more in a thread."""
 MOST_REFERENCES = 4096
 """Names whose version is remembered."""
 
-
+T = TypeVar("T")
 log = structlog.get_logger("app.prediction")
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version on one engine."""
-
-    version: ModelVersion
-    framework: Framework
-    model: LoadedModel
 
 
 class PredictionService:
@@ -73,6 +61,7 @@ class PredictionService:
         self._versions: dict[str, ModelVersion] = {}
         self._verdicts: dict[str, asyncio.Task[Verdict]] = {}
         self._generation = 0
+        self.statistics = Statistics()
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
         metrics.watch_model_cache(self.cache.state)
 
@@ -81,24 +70,41 @@ class PredictionService:
         for threads in (self._loaders, self._warmers, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)
 
-    async def predict(self, request: PredictionRequest, receive: Receive) -> bytes | None:
-        """The answer, as JSON in the shape of `schemas.predictions.Predictions`; None once `receive`, which has given
-        the whole body, tells that the client has gone.
+    async def predict(self, query: Query[T], receive: Receive) -> T | None:
+        """The answer; None once `receive`, which has given the whole body, tells that the client has gone.
 
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
         began = perf_counter()
-        asked = request.asked
-        served = self.at_hand(asked.model, asked.engine) or await self._found(asked.model, asked.engine)
-        x = await self._read(served.model.card, request.items)
-        read_s = perf_counter() - began
-        batcher = served.model.batcher
-        waiting = batcher.submit(x, began + self._settings.predict_timeout_s)
-        computed = await (waiting if batcher.is_inline else _while_there(batcher, waiting, receive))
+        served = self.at_hand(query.model, query.engine) or await self._found(query.model, query.engine)
+        try:
+            return await self._answered(query, served, began, receive)
+        except Exception:
+            self._metrics.observe_failure(served.version.name, served.framework)
+            self.statistics.failed(served.version.name, served.version.version, perf_counter() - began)
+            raise
+
+    async def _answered(self, query: Query[T], served: Served, began: float, receive: Receive) -> T | None:
+        start, card = perf_counter(), served.model.card
+        if query.is_quick(card):
+            x = query.read(card)
+        else:
+            x = await asyncio.get_running_loop().run_in_executor(self._readers, query.read, card)
+        input_s = perf_counter() - start
+        queue = served.model.queue(x)
+        waiting = queue.submit(x, began + (query.timeout_s or self._settings.predict_timeout_s))
+        computed = await (waiting if queue.is_inline else _while_there(queue, waiting, receive))
         if computed is None:
             return None
-        self._metrics.observe_prediction(served.version.name, served.framework, computed, read_s)
-        return answer(served.version, served.framework, served.model.card, asked, computed)
+        start = perf_counter()
+        found = query.write(served, computed)
+        end = perf_counter()
+        name, output_s = served.version.name, end - start
+        self._metrics.observe_prediction(name, served.framework, computed, input_s, output_s)
+        self.statistics.succeeded(
+            name, served.version.version, computed, input_s, output_s, total_s=end - began
+        )
+        return found
 
     def at_hand(self, reference: str, engine: str) -> Served | None:
         """What a reference means and its model, if both are known and nothing has changed since."""
@@ -187,14 +193,6 @@ class PredictionService:
         ready, usual = self.cache.loaded(version.sha256), version.framework or FRAMEWORKS[0]
         return usual if usual in ready or not ready else ready[0]
 
-    async def _read(self, card: ModelCard, items: Sequence[Any]) -> np.ndarray:
-        """Raw model input; pictures, texts and many rows are read in a thread, and each fault is found before anything
-        is queued. Raises InvalidInput."""
-        if isinstance(card.signature.input, TableInput) and len(items) <= FEW_ROWS:
-            return card.preprocessing.batch(items)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, card.preprocessing.batch, items)
-
     def _load(self, sha256: str, framework: Framework) -> LoadedModel:
         """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model."""
         try:
@@ -205,14 +203,13 @@ class PredictionService:
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
         predictor = engine.load(framework).predictor(definition, file.weights, device=device)
-        batcher = self._batcher(card, predictor)
-        self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
-        return LoadedModel(card, predictor, batcher)
-
-    def _batcher(self, card: ModelCard, predictor: Predictor) -> Batcher:
-        limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
         pool = None if _seconds(card, predictor) < INLINE_S else self._pool
-        return Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input))
+        limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
+        raw, normalised = (
+            Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input)) for _ in range(2)
+        )
+        self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
+        return LoadedModel(card, predictor, raw, normalised)
 
 
 async def _while_there(

@@ -285,9 +285,9 @@ def test_a_client_that_goes_leaves_the_queue(tmp_path: Path) -> None:
             lines = [open_lines.enter_context(socket.create_connection(server.address)) for _ in range(3)]
             for line in lines:
                 line.sendall(start + content)
-            assert until(lambda: served.batcher.waiting_rows == 2)  # one is with the runner
+            assert until(lambda: served.raw.waiting_rows == 2)  # one is with the runner
             lines[2].close()
-            assert until(lambda: served.batcher.waiting_rows == 1)
+            assert until(lambda: served.raw.waiting_rows == 1)
             gate.set()
             for line in lines[:2]:
                 assert line.recv(65536).startswith(b"HTTP/1.1 200")

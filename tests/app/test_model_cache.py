@@ -53,7 +53,8 @@ class Loader:
         if sha256 in self.broken:
             raise CorruptArtifact(f"{sha256} is damaged.")
         silent = Silent()
-        return LoadedModel(CARD, silent, Batcher(silent.logits, Limits(rows=8, waiting=8)))
+        queues = (Batcher(silent.logits, Limits(rows=8, waiting=8)) for _ in range(2))
+        return LoadedModel(CARD, silent, *queues)
 
 
 @pytest.fixture

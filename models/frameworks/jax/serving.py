@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.architecture import Spec
-from models.engine import Definition
+from models.engine import Definition, is_normalised
 from models.frameworks.jax.compilation import Compiler
 from models.frameworks.jax.devices import describe, scope
 from models.frameworks.jax.images import normalised
@@ -25,6 +25,7 @@ from models.weights import Weights
 
 LARGEST_BUCKET = 64
 """Batches are filled up to a power of two, each compiled once; larger ones run in pieces of this size."""
+Shape = tuple[int, ...]
 
 
 class Forward:
@@ -35,18 +36,19 @@ class Forward:
         with scope(device, "float32"):
             self.network = Network(spec, signature, "float32")
         self._compiler = Compiler(device, convolves=self.network.convolves)
-        self._compiled: dict[tuple[int, ...], Callable[..., jax.Array]] = {}
+        self._compiled: dict[Shape, Callable[..., jax.Array]] = {}
         self._lock = Lock()
         self.warming = 0
         """How many threads compile ahead now."""
 
-    def bucket(self, rows: int, sample: tuple[int, ...]) -> int:
-        """The size of the next batch where so many samples of this shape are to be computed: the next power of two,
-        but while that is still being compiled ahead, a size that is there."""
+    def bucket(self, x: np.ndarray) -> int:
+        """The size of the next batch where these samples are to be computed: the next power of two, but while that is
+        still being compiled ahead, a size that is there."""
+        rows, (_, *sample) = len(x), shape_of(x)
         exact = min(LARGEST_BUCKET, 1 << (rows - 1).bit_length())
         if not self.warming or (exact, *sample) in self._compiled:
             return exact
-        there = sorted(shape[0] for shape in tuple(self._compiled) if shape[1:] == sample)
+        there = sorted(size for size, *shape in tuple(self._compiled) if shape == sample)
         return next((size for size in there if size >= rows), there[-1] if there else exact)
 
     def __call__(
@@ -54,12 +56,12 @@ class Forward:
     ) -> jax.Array:
         """Logits [B, K] of raw samples, perhaps still on their way; B is a bucket, and so is the width of texts."""
         arguments = (tensors, x, mean, inverse_std)
-        compiled = self._compiled.get(x.shape) or self._compile(arguments)
+        compiled = self._compiled.get(shape_of(x)) or self._compile(arguments)
         return compiled(*arguments)
 
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., jax.Array]:
         """The pass for samples of this shape; threads that need the same one wait for the first."""
-        shape = arguments[1].shape
+        shape = shape_of(arguments[1])
         with self._lock, scope(self._device, "float32"):
             if shape not in self._compiled:
                 self._compiled[shape] = self._compiler.compile(self._logits, *arguments)
@@ -67,6 +69,11 @@ class Forward:
 
     def _logits(self, tensors: Tensors, x: Any, mean: Any, inverse_std: Any) -> jax.Array:
         return self.network.apply(tensors, normalised(x, mean, inverse_std), training=False)[0]
+
+
+def shape_of(x: np.ndarray) -> Shape:
+    """What is compiled for x serves everything of this shape: [B, ...] and the dtype."""
+    return (*x.shape, x.dtype.num)
 
 
 @lru_cache(maxsize=32)
@@ -89,13 +96,14 @@ class JaxPredictor:
         """See `models.engine.Predictor.logits`."""
         if isinstance(self._input, TokenInput):
             x = widened(x, self._input)
+        normalisation = self._normalisation
+        if is_normalised(x, self._input):
+            x, normalisation = x.transpose(0, 2, 3, 1), (None, None)
         logits, done = [], 0
         while done < len(x):
-            size = self._forward.bucket(len(x) - done, x.shape[1:])
+            size = self._forward.bucket(x[done:])
             piece = x[done : done + size]
-            logits.append(
-                (len(piece), self._forward(self._tensors, filled(piece, size), *self._normalisation))
-            )
+            logits.append((len(piece), self._forward(self._tensors, filled(piece, size), *normalisation)))
             done += len(piece)
         read = [np.asarray(some)[:rows] for rows, some in logits]
         return read[0] if len(read) == 1 else np.concatenate(read)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from models.engine import Definition
+from models.engine import Definition, is_normalised
 from models.frameworks.torch.devices import describe, memory_for
 from models.frameworks.torch.samples import entrance
 from models.frameworks.torch.tensors import network_of
@@ -16,6 +16,7 @@ class TorchPredictor:
     def __init__(self, definition: Definition, weights: Weights, device: torch.device) -> None:
         self.device = describe(device)
         self._device = device
+        self._input = definition.signature.input
         self._network = network_of(definition, weights, torch.float32, device).eval()
         self._enter = entrance(definition, torch.float32, device)
 
@@ -24,7 +25,8 @@ class TorchPredictor:
         writable = x if x.flags.writeable else x.copy()  # torch warns of views that it must not write to
         with memory_for(len(x), self._device), torch.inference_mode():
             raw = torch.from_numpy(writable).to(self._device)
-            logits_BK: np.ndarray = self._network(self._enter(raw)).cpu().numpy()
+            entered = raw if is_normalised(x, self._input) else self._enter(raw)
+            logits_BK: np.ndarray = self._network(entered).cpu().numpy()
         return logits_BK
 
     def warm_up(self, example: np.ndarray, rows: int) -> None:
