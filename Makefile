@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
+MLSERVER := $(VENV)/mlserver/.setup
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 python,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
@@ -22,7 +23,7 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(SETUP) ## run every test: those of the networks two at a time, those with servers alone
+test: $(SETUP) $(MLSERVER) ## run every test: those of the networks two at a time, those with servers alone
 	$(BIN)/pytest tests/models --numprocesses 2 --dist loadfile
 	$(BIN)/pytest --ignore tests/models
 
@@ -41,6 +42,7 @@ lock: $(UV) ## resolve the newest allowed dependencies into the lock files
 	$(COMPILE) --upgrade --output-file requirements.lock
 	$(COMPILE) --group dev --constraints requirements.lock --upgrade --output-file requirements-dev.lock
 	$(COMPILE) --extra gpu --constraints requirements.lock --upgrade --output-file requirements-gpu.lock
+	echo 'mlserver>=1.7' | $(subst pyproject.toml,-,$(COMPILE)) --no-annotate --upgrade --output-file requirements-mlserver.lock
 
 clean: ## remove .venv and caches; keeps data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -50,6 +52,13 @@ $(SETUP): requirements-dev.lock pyproject.toml | $(BIN)/python $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --requirements requirements-dev.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+# A client that one test runs. It wants an older FastAPI than ours, and no Python after 3.12: where it cannot be
+# installed, the test is skipped.
+$(MLSERVER): requirements-mlserver.lock | $(SETUP)
+	-$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)/mlserver && \
+	$(UV) pip install --quiet --python $(VENV)/mlserver/bin/python --requirements requirements-mlserver.lock
+	@mkdir -p $(VENV)/mlserver && touch $@
 
 # Order-only: a new interpreter or a newer uv on the machine does not reinstall anything.
 $(BIN)/python:

@@ -46,6 +46,12 @@ class MethodNotAllowed(TandemError):
         self.allowed = allowed
 
 
+class NotSupported(TandemError):
+    """A part of a protocol that this server does not have."""
+
+    code = "not_supported"
+
+
 class SlowBody(TandemError):
     """The request's body arrives too slowly."""
 
@@ -77,11 +83,15 @@ STATUS: Mapping[type[TandemError], HTTPStatus] = {
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
+    NotSupported: HTTPStatus.NOT_IMPLEMENTED,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     CorruptArtifact: HTTPStatus.SERVICE_UNAVAILABLE,
     TandemError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 UNAVAILABLE_RETRY_AFTER_S = 1
+PROTOCOL = "/v2"
+"""Addresses of the Open Inference Protocol, whose clients know 400 for everything that is wrong with a request."""
+UNKNOWN_TO_THE_PROTOCOL = frozenset({HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.UNSUPPORTED_MEDIA_TYPE})
 
 
 class Fault(BaseModel):
@@ -172,6 +182,8 @@ def status_of(error: TandemError) -> HTTPStatus:
 def problem_response(error: TandemError, scope: Scope) -> Response:
     """The answer to send for this error."""
     status = status_of(error)
+    if status in UNKNOWN_TO_THE_PROTOCOL and scope["path"].startswith(f"{PROTOCOL}/"):
+        status = HTTPStatus.BAD_REQUEST
     detail = _sentence(error.detail, error.pointer)
     problem = Problem(
         title=status.phrase,

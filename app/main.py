@@ -32,6 +32,10 @@ TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
     {"name": "Datasets", "description": "Built-in and uploaded."},
     {"name": "Predict", "description": "Any model, on either framework."},
+    {
+        "name": "Open Inference Protocol",
+        "description": "The same predictions for clients of KServe, Triton and MLServer.",
+    },
     {"name": "Models", "description": "What jobs have made: versions, aliases, weights."},
     {"name": "Operations", "description": "For those who run the server."},
 ]

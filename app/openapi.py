@@ -9,9 +9,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.errors import PROBLEM_MEDIA_TYPE, Problem
+from app.errors import PROBLEM_MEDIA_TYPE, PROTOCOL, Problem
 from app.schemas.exports import ExportBody
 from app.schemas.imports import ImportForm
+from app.schemas.inference_protocol import IndexBody, InferenceRequest, InferenceResponse, RepositoryBody
 from app.schemas.models import AliasTarget
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
@@ -20,7 +21,18 @@ from models.job import JobSpec
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = (400, 401, 422, 500, 503)
 REFERENCE = "#/components/schemas/{model}"
-MODELS: tuple[type[BaseModel], ...] = (JobSpec, AliasTarget, ExportBody, ImportForm, PredictBody, Problem)
+MODELS: tuple[type[BaseModel], ...] = (
+    JobSpec,
+    AliasTarget,
+    ExportBody,
+    ImportForm,
+    PredictBody,
+    Problem,
+    InferenceRequest,
+    InferenceResponse,
+    IndexBody,
+    RepositoryBody,
+)
 DESCRIPTION = """\
 Post a dataset and a spec; train it in PyTorch or JAX; serve the weights from either.
 
@@ -39,7 +51,7 @@ MEANINGS: Mapping[int, str] = {
     416: "The range lies outside the file.",
     422: "Something in the request is wrong; `errors` names the fields.",
     500: "Our mistake; the log has it under the request id.",
-    501: "This server lacks an optional package that this needs.",
+    501: "This server lacks an optional package or an extension that this needs.",
     503: "Something this needs does not answer now.",
 }
 READING_A_BODY = (403, 408, 413, 415)
@@ -104,8 +116,10 @@ def _document(app: FastAPI) -> dict[str, Any]:
         }
     }
     found["security"] = [{}, {"key": []}]
-    for operations in found["paths"].values():
+    for path, operations in found["paths"].items():
         for operation in operations.values():
+            if path.startswith(PROTOCOL):  # see there: it answers 400 instead
+                operation["responses"].pop("422", None)
             _complete(operation, found["components"]["schemas"])
     return found
 
@@ -137,6 +151,8 @@ def _example(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
         return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
     if "examples" in schema:
         return schema["examples"][0]
+    if schema.get("type") == "array":
+        return [_example(schema["items"], schemas)]
     items = schema.get("properties", {}).get("data", {}).get("items")
     if items is None:
         return None

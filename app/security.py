@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Forbidden, Unauthorized
 from models.errors import Malformed
 
-OPEN = frozenset({"/", "/docs", "/healthz", "/readyz"})
+OPEN = frozenset({"/", "/docs", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """Answered without a key: orchestrators ask here and hold none, and these pages hold no data."""
 PAGES = "/ui/"
 """The other pages and their files: they hold no data, but ask for it, with the key, as every client does."""

@@ -17,7 +17,8 @@ CHAMPION = "champion"
 class ModelVersion:
     """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store.
 
-    `framework`, the dataset and the job are None where the weights were imported.
+    `framework`, the dataset and the job are None where the weights were imported. `serving`: whether its model answers
+    predictions.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ModelVersion:
     aliases: tuple[str, ...]
     spec: dict[str, Any]
     signature: Signature
+    serving: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Model:
     versions: tuple[ModelVersion, ...]
     aliases: dict[str, int]
     created_at: datetime
+    serving: bool
 
     @property
     def champion(self) -> ModelVersion:
@@ -66,15 +69,16 @@ def model(row: ModelRow, versions: Iterable[VersionRow], aliases: Sequence[Alias
     return Model(
         name=row.name,
         versions=tuple(
-            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version))
+            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version), row.serving)
             for one in versions
         ),
         aliases={alias.alias: alias.version for alias in aliases},
         created_at=moment(row.created_at),
+        serving=row.serving,
     )
 
 
-def version(row: VersionRow, aliases: tuple[str, ...]) -> ModelVersion:
+def version(row: VersionRow, aliases: tuple[str, ...], serving: bool = True) -> ModelVersion:
     signature = Signature.model_validate(row.signature)
     return ModelVersion(
         name=row.name,
@@ -94,4 +98,5 @@ def version(row: VersionRow, aliases: tuple[str, ...]) -> ModelVersion:
         aliases=aliases,
         spec=row.spec,
         signature=signature,
+        serving=serving,
     )

@@ -5,9 +5,10 @@ A version number never comes to mean other weights: numbers go on counting after
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
-from sqlalchemy import Select, and_, delete, exists, select
+from sqlalchemy import Select, and_, delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from models.architecture import Spec
@@ -37,10 +38,12 @@ __all__ = [
     "delete_alias",
     "delete_model",
     "delete_version",
+    "every",
     "get",
     "page",
     "resolve",
     "set_alias",
+    "set_serving",
     "version",
 ]
 
@@ -51,14 +54,15 @@ LONGEST_NUMBER = 18
 def resolve(db: Database, reference: str) -> ModelVersion:
     """The version meant by `name`, `name@3`, `name@alias` or a job's id. Raises NotFound, with the nearest name.
 
-    Every prediction asks, so this reads two rows, however many versions there are.
+    Predictions ask, so this reads a few rows, however many versions there are.
     """
     with db.reading() as session:
         row = session.scalar(_meant(reference))
         if row is None:
             raise _unknown(session, reference)
+        serving = bool(session.scalar(select(ModelRow.serving).where(ModelRow.name == row.name)))
         aliases = select(AliasRow.alias).where(AliasRow.name == row.name, AliasRow.version == row.version)
-        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))))
+        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))), serving)
 
 
 def get(db: Database, name: str) -> Model:
@@ -84,6 +88,27 @@ def page(db: Database, limit: int = 20, after: str | None = None, order: Order =
         rows = page_of(session, alive, ModelRow.id, limit=limit, after=cursor, order=order)
         models = _models(session, rows.data)
     return Page(tuple(models), rows.has_more)
+
+
+def every(db: Database) -> list[Model]:
+    """All models, the newest name first."""
+    alive = select(ModelRow).where(ModelRow.name.in_(select(VersionRow.name))).order_by(ModelRow.id.desc())
+    with db.reading() as session:
+        return _models(session, session.scalars(alive).all())
+
+
+def set_serving(db: Database, name: str, serving: bool) -> Model:
+    """Let a model answer predictions, or not any more. Raises NotFound."""
+    with db.session() as session:
+        _hold(session, name)
+        found = _model(session, name)
+        session.execute(update(ModelRow).where(ModelRow.name == name).values(serving=serving))
+        announce(session)
+        return replace(
+            found,
+            serving=serving,
+            versions=tuple(replace(one, serving=serving) for one in found.versions),
+        )
 
 
 def set_alias(db: Database, name: str, alias: str, number: int) -> ModelVersion:

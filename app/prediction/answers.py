@@ -45,8 +45,12 @@ def predictions(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Pr
     """One for each input, with what was asked for. Raises InvalidInput where the model's answer is not finite."""
     if logits_BK.size <= FEW and not card.signature.is_regression:
         return [_of_row(row, index, card, asked) for index, row in enumerate(logits_BK.tolist())]
-    _check_finite(logits_BK)
-    found = _values(logits_BK, card) if card.signature.is_regression else _choices(logits_BK, card, asked)
+    check_finite(logits_BK)
+    found = (
+        [{"value": value} for value in values(logits_BK, card).tolist()]
+        if card.signature.is_regression
+        else _choices(logits_BK, card, asked)
+    )
     if "logits" in asked.wanted:
         for prediction, row in zip(found, logits_BK.tolist(), strict=True):
             prediction["logits"] = row
@@ -69,7 +73,7 @@ def _of_row(logits: list[float], index: int, card: ModelCard, asked: Asked) -> P
             if asked.top_k == 1
             else sorted(range(len(logits)), key=logits.__getitem__, reverse=True)[: asked.top_k]
         )
-        found.update(_labelled(best, scores, _labels(card, len(logits))))
+        found.update(_labelled(best, scores, labels_of(card, len(logits))))
     if "probabilities" in asked.wanted:
         found["probabilities"] = scores
     if "logits" in asked.wanted:
@@ -89,7 +93,7 @@ def _choices(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Predi
     probabilities = softmax(logits_BK)
     found: list[Prediction] = [{} for _ in logits_BK]
     if "labels" in asked.wanted:
-        labels = _labels(card, logits_BK.shape[1])
+        labels = labels_of(card, logits_BK.shape[1])
         # Stable: of two equal scores the class with the smaller index comes first, as argmax has it.
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, : asked.top_k]
         for prediction, indices, scores in zip(found, best.tolist(), probabilities, strict=True):
@@ -100,7 +104,8 @@ def _choices(logits_BK: np.ndarray, card: ModelCard, asked: Asked) -> list[Predi
     return found
 
 
-def _labels(card: ModelCard, outputs: int) -> tuple[str, ...]:
+def labels_of(card: ModelCard, outputs: int) -> tuple[str, ...]:
+    """The names of the classes; their numbers where they have none."""
     return card.classes or tuple(map(str, range(outputs)))
 
 
@@ -114,17 +119,18 @@ def _labelled(indices: list[int], scores: Sequence[float], labels: tuple[str, ..
     }
 
 
-def _values(logits_BK: np.ndarray, card: ModelCard) -> list[Prediction]:
-    """The target in its own units: the network learns it standardised."""
-    values = logits_BK[:, 0].astype(np.float64)
+def values(logits_BK: np.ndarray, card: ModelCard) -> np.ndarray:
+    """The target in its own units, float64 [B]: the network learns it standardised."""
+    found = logits_BK[:, 0].astype(np.float64)
     about = card.preprocessing
     if isinstance(about, TablePreprocessing) and about.target_mean is not None:
         assert about.target_std is not None
-        values = values * about.target_std + about.target_mean
-    return [{"value": value} for value in values.tolist()]
+        found = found * about.target_std + about.target_mean
+    return found
 
 
-def _check_finite(logits_BK: np.ndarray) -> None:
+def check_finite(logits_BK: np.ndarray) -> None:
+    """Raise InvalidInput, with the pointer of the input, where an answer is not finite."""
     finite = np.isfinite(logits_BK).all(axis=1)
     if not finite.all():
         raise _not_finite(int(np.argmin(finite)))

@@ -14,7 +14,7 @@ from app.bodies import media_type, off_the_loop_if_large, require_json, require_
 from app.multipart import reader
 from app.prediction.answers import answer
 from app.prediction.batching import Computed
-from app.prediction.query import Served
+from app.prediction.query import Reply, Served
 from app.schemas.predictions import Asked, Engine, PredictBody
 from models.errors import InvalidInput, TooLarge, UnsupportedMedia, suggest
 from models.signature import TableInput
@@ -24,6 +24,7 @@ IMAGE_TYPES = frozenset({"image/png", "image/jpeg"})
 FORM = "multipart/form-data"
 
 
+HEADERS = ((b"content-type", b"application/json"),)
 FEW_ROWS = 64
 """So many rows of numbers are read on the event loop, more in a thread."""
 
@@ -51,8 +52,9 @@ class PredictionRequest:
     def read(self, card: ModelCard) -> np.ndarray:
         return card.preprocessing.batch(self.items)
 
-    def write(self, served: Served, computed: Computed) -> bytes:
-        return answer(served.version, served.framework, served.model.card, self.asked, computed)
+    def write(self, served: Served, computed: Computed) -> Reply:
+        body = answer(served.version, served.framework, served.model.card, self.asked, computed)
+        return Reply(body, HEADERS)
 
 
 async def read_request(request: Request, max_items: int) -> PredictionRequest:

@@ -1,7 +1,7 @@
 """A prediction as the service sees it, in whatever protocol it is asked for."""
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +12,15 @@ from models.framework import Framework
 from models.weights import ModelCard
 from workers.registry import ModelVersion
 
-T = TypeVar("T", covariant=True)
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The body of an answer, and the headers that its protocol has; names in lower case."""
+
+    body: bytes
+    headers: tuple[Header, ...]
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Served:
     model: LoadedModel
 
 
-class Query(Protocol[T]):
+class Query(Protocol):
     """What is asked, and how it is answered."""
 
     @property
@@ -48,6 +56,6 @@ class Query(Protocol[T]):
         """The inputs as `Predictor.logits` takes them; every fault of theirs is found here. Raises InvalidInput."""
         ...
 
-    def write(self, served: Served, computed: Computed) -> T:
+    def write(self, served: Served, computed: Computed) -> Reply:
         """The answer. Raises InvalidInput where the logits are no answer."""
         ...

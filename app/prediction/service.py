@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -15,11 +14,11 @@ from app.metrics import Metrics
 from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
 from app.prediction.cache import LoadedModel, ModelCache
 from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
-from app.prediction.query import Query, Served
+from app.prediction.query import Query, Reply, Served
 from app.prediction.statistics import Statistics
 from models import engine
 from models.engine import Definition, Predictor
-from models.errors import CorruptArtifact, NotFound
+from models.errors import CorruptArtifact, NotFound, Unavailable
 from models.exports.checking import samples
 from models.framework import FRAMEWORKS, Framework
 from models.signature import Input, TokenInput
@@ -38,7 +37,6 @@ PROBE_ROWS = 8
 MOST_REFERENCES = 4096
 """Names whose version is remembered."""
 
-T = TypeVar("T")
 log = structlog.get_logger("app.prediction")
 
 
@@ -70,7 +68,7 @@ class PredictionService:
         for threads in (self._loaders, self._warmers, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)
 
-    async def predict(self, query: Query[T], receive: Receive) -> T | None:
+    async def predict(self, query: Query, receive: Receive) -> Reply | None:
         """The answer; None once `receive`, which has given the whole body, tells that the client has gone.
 
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
@@ -84,7 +82,7 @@ class PredictionService:
             self.statistics.failed(served.version.name, served.version.version, perf_counter() - began)
             raise
 
-    async def _answered(self, query: Query[T], served: Served, began: float, receive: Receive) -> T | None:
+    async def _answered(self, query: Query, served: Served, began: float, receive: Receive) -> Reply | None:
         start, card = perf_counter(), served.model.card
         if query.is_quick(card):
             x = query.read(card)
@@ -121,6 +119,12 @@ class PredictionService:
     async def _found(self, reference: str, engine: str) -> Served:
         generation = self._generation
         version = await run_sync(self._resolved, reference)
+        if not version.serving:
+            self._drop(version)
+            raise Unavailable(
+                f"Model {version.name!r} was unloaded. POST /v2/repository/models/{version.name}/load brings it back.",
+                code="model_unloaded",
+            )
         if generation == self._generation:  # else it may have changed while it was looked up
             if len(self._versions) >= MOST_REFERENCES:
                 self._versions.clear()
@@ -130,6 +134,22 @@ class PredictionService:
         if engine == "auto" and self._settings.measure_engines:
             self._weigh(version)
         return Served(version, framework, model)
+
+    async def load(self, name: str) -> None:
+        """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""
+        await run_sync(registry.set_serving, self._database, name, True)
+        await self._found(name, "auto")
+
+    async def unload(self, name: str) -> None:
+        """Let a model answer no more, and free its memory; what is being computed is answered still. Other processes
+        free theirs when they are asked for it. Raises NotFound."""
+        model = await run_sync(registry.set_serving, self._database, name, False)
+        for version in model.versions:
+            self._drop(version)
+
+    def _drop(self, version: ModelVersion) -> None:
+        for framework in FRAMEWORKS:
+            self.cache.drop((version.sha256, framework))
 
     async def verdict(self, version: ModelVersion) -> Verdict:
         """Which engine `auto` takes for this version, measured now if it is not known yet.

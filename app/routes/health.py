@@ -1,6 +1,6 @@
 """For orchestrators and monitoring."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from fastapi import APIRouter
@@ -27,15 +27,8 @@ def healthz() -> Alive:
 @router.get("/readyz", responses=problems())
 def readyz(uses: Uses) -> Ready:
     """Whether everything that requests need answers: database, broker and artifact store. 503 says which does not."""
-    checks: dict[str, Callable[[Services], None]] = {
-        "database": _database,
-        "broker": _broker,
-        "artifacts": _artifacts,
-    }
-    faults = tuple(fault for name, check in checks.items() if (fault := _fault(name, check, uses)))
-    if faults:
-        raise NotReady(faults)
-    return Ready(checks=dict.fromkeys(checks, "ok"))
+    check(uses, *CHECKS)
+    return Ready(checks=dict.fromkeys(CHECKS, "ok"))
 
 
 @router.get(
@@ -60,9 +53,16 @@ def metrics(uses: Uses) -> Response:
     return Response(uses.metrics.text(), media_type=PROMETHEUS)
 
 
-def _fault(name: str, check: Callable[[Services], None], uses: Services) -> FieldProblem | None:
+def check(uses: Services, *names: str) -> None:
+    """Raises NotReady, with what is wrong, unless all of these answer."""
+    faults = tuple(fault for name in names if (fault := _fault(name, uses)))
+    if faults:
+        raise NotReady(faults)
+
+
+def _fault(name: str, uses: Services) -> FieldProblem | None:
     try:
-        check(uses)
+        CHECKS[name](uses)
     except TandemError as error:
         return FieldProblem(f"/{name}", "unreachable", error.detail)
     return None
@@ -83,3 +83,10 @@ def _artifacts(uses: Services) -> None:
             path.write_bytes(b"ready")
     except OSError as error:
         raise Unavailable(f"The artifact store cannot be written to: {error.strerror}.") from error
+
+
+CHECKS: Mapping[str, Callable[[Services], None]] = {
+    "database": _database,
+    "broker": _broker,
+    "artifacts": _artifacts,
+}

@@ -10,6 +10,7 @@ from app.deps import Uses
 from app.openapi import READING_A_BODY, REFERENCE, problems
 from app.prediction.fast_path import FAILED
 from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
+from app.prediction.query import Reply
 from app.schemas.predictions import Asked, PredictBody, Predictions
 
 router = APIRouter(tags=["Predict"])
@@ -75,7 +76,11 @@ async def predict(request: Request, uses: Uses) -> Response:
     if (failed := request.scope.get(FAILED)) is not None:
         raise failed
     asked = await read_request(request, uses.settings.max_batch_items)
-    answer = await uses.predictions.predict(asked, request.receive)
-    if answer is None:
+    return response(await uses.predictions.predict(asked, request.receive))
+
+
+def response(reply: Reply | None) -> Response:
+    """What the service answered. Raises ClientDisconnect when nobody waits for it any more."""
+    if reply is None:
         raise ClientDisconnect
-    return Response(answer, media_type="application/json")
+    return Response(reply.body, headers={name.decode(): value.decode() for name, value in reply.headers})

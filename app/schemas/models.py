@@ -91,6 +91,7 @@ class Model(Answer):
                     "aliases": {"champion": 3},
                     "versions": [VERSION],
                     "created_at": "2026-01-05T09:30:09Z",
+                    "serving": True,
                 }
             ]
         }
@@ -101,6 +102,7 @@ class Model(Answer):
     aliases: dict[str, int]
     versions: tuple[ModelVersion, ...]
     created_at: datetime
+    serving: bool = Field(description="Whether it answers predictions; false after an unload.")
 
     @classmethod
     def of(cls, model: ModelRecord) -> Self:
@@ -110,6 +112,7 @@ class Model(Answer):
             aliases=model.aliases,
             versions=tuple(map(ModelVersion.of, model.versions)),
             created_at=model.created_at,
+            serving=model.serving,
         )
 
 

@@ -12,9 +12,7 @@ from models.preprocessing import Normalisation
 from models.signature import ImageInput, Signature, TableInput
 
 IMAGES = Signature(task="image-classification", input=ImageInput(height=12, width=9, channels=3), outputs=7)
-NORMALISATION = Normalisation(
-    np.array([100, 120, 90], np.float32), np.array([0.02, 0.03, 0.01], np.float32)
-)
+NORMALISATION = Normalisation(np.array([100, 120, 90], np.float32), np.array([0.02, 0.03, 0.01], np.float32))
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -9,7 +9,10 @@ from workers.tables.base import Base
 
 
 class ModelRow(Base):
-    """A name. It stays when its versions are deleted, so that no number is ever used for other weights."""
+    """A name. It stays when its versions are deleted, so that no number is ever used for other weights.
+
+    Without `serving` its versions answer no predictions.
+    """
 
     __tablename__ = "models"
 
@@ -17,6 +20,7 @@ class ModelRow(Base):
     id: Mapped[str] = mapped_column(unique=True)
     last_version: Mapped[int]
     created_at: Mapped[float]
+    serving: Mapped[bool] = mapped_column(default=True)
 
 
 class VersionRow(Base):

@@ -1,0 +1,2 @@
+"""The Open Inference Protocol, version 2, with Triton's extensions: binary tensors, classification, repository,
+statistics, configuration."""
