@@ -241,7 +241,7 @@ class Tandem:
         top_k: int | None = None,
         returns: Sequence[str] = ("labels",),
     ) -> Predictions:
-        """Predict with `name`, `name@version`, `name@alias` or a job's id, on engine torch, jax or auto.
+        """Predict with `name`, `name@version`, `name@alias` or a job's id, on engine torch, jax, openvino or auto.
 
         Each input is an image file (a Path, or its bytes), an array of raw pixels [H, W] or [H, W, C] from 0 to 255
         (NumPy or nested lists), or a row (a list of numbers, or a mapping by column name).

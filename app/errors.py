@@ -15,6 +15,7 @@ from models.errors import (
     Malformed,
     NotFound,
     NotInstalled,
+    NotSupported,
     TandemError,
     TooLarge,
     Unavailable,
@@ -44,12 +45,6 @@ class MethodNotAllowed(TandemError):
     def __init__(self, detail: str, *, allowed: tuple[str, ...]) -> None:
         super().__init__(detail)
         self.allowed = allowed
-
-
-class NotSupported(TandemError):
-    """A part of a protocol that this server does not have."""
-
-    code = "not_supported"
 
 
 class SlowBody(TandemError):

@@ -6,20 +6,25 @@ A framework is an import: `engine.load("jax")` is the module, and the module is 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Literal, Protocol, cast
 
 import numpy as np
 
 from models.architecture import Spec
-from models.framework import Framework
+from models.errors import NotInstalled
+from models.framework import EngineName, Framework
 from models.plan import Segment
 from models.preprocessing import Normalisation
+from models.serving import ServingPrecision
 from models.signature import ImageInput, Input, Signature
 from models.state import Slots
 from models.training import TrainingSpec
 from models.weights import Weights
 
 Device = Literal["auto", "cpu", "cuda"]
+OPTIONAL: Mapping[EngineName, str] = {"openvino": "openvino"}
+"""Packages that an engine needs and that need not be installed; each is an extra of the engine's name."""
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -113,7 +118,22 @@ class Predictor(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Server(Protocol):
+    """A module that computes predictions."""
+
+    def predictor(
+        self,
+        definition: Definition,
+        weights: Weights,
+        *,
+        device: Device = "cpu",
+        precision: ServingPrecision = "float32",
+    ) -> Predictor:
+        """A predictor of these weights. Raises NotSupported where it cannot run the network."""
+        ...
+
+
+class Engine(Server, Protocol):
     """A framework's module."""
 
     def warm_up(self, device: Device) -> None:
@@ -137,11 +157,22 @@ class Engine(Protocol):
         """
         ...
 
-    def predictor(self, definition: Definition, weights: Weights, *, device: Device = "cpu") -> Predictor:
-        """A predictor of these weights."""
-        ...
-
 
 def load(framework: Framework) -> Engine:
     """The framework's engine, imported on first use."""
     return cast(Engine, import_module(f"models.frameworks.{framework}"))
+
+
+def is_installed(name: EngineName) -> bool:
+    """Whether the packages are there that this engine needs besides Tandem's own."""
+    return name not in OPTIONAL or find_spec(OPTIONAL[name]) is not None
+
+
+def load_server(name: EngineName) -> Server:
+    """What computes predictions under this name, imported on first use. Raises NotInstalled."""
+    if not is_installed(name):
+        raise NotInstalled(
+            f"The engine {name!r} needs a package that this server lacks: pip install 'tandem[{name}]'.",
+            pointer="/engine",
+        )
+    return cast(Server, import_module(f"models.frameworks.{name}"))

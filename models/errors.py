@@ -95,6 +95,12 @@ class NotInstalled(TandemError):
     code = "not_installed"
 
 
+class NotSupported(TandemError):
+    """Something that is well asked for, but that this part of the program does not do."""
+
+    code = "not_supported"
+
+
 class ExportFailed(TandemError):
     """A model could not be written in another format so that it computes the same."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from models.framework import Framework
+from models.serving import Serving
 from models.signature import Signature, Task
 from workers.clock import moment
 from workers.tables import AliasRow, ModelRow, VersionRow
@@ -17,7 +18,7 @@ CHAMPION = "champion"
 class ModelVersion:
     """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store.
 
-    `framework`, the dataset and the job are None where the weights were imported. `serving`: whether its model answers
+    `framework`, the dataset and the job are None where the weights were imported. `enabled`: whether its model answers
     predictions.
     """
 
@@ -38,7 +39,8 @@ class ModelVersion:
     aliases: tuple[str, ...]
     spec: dict[str, Any]
     signature: Signature
-    serving: bool
+    serving: Serving
+    enabled: bool
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Model:
     versions: tuple[ModelVersion, ...]
     aliases: dict[str, int]
     created_at: datetime
-    serving: bool
+    enabled: bool
 
     @property
     def champion(self) -> ModelVersion:
@@ -69,16 +71,16 @@ def model(row: ModelRow, versions: Iterable[VersionRow], aliases: Sequence[Alias
     return Model(
         name=row.name,
         versions=tuple(
-            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version), row.serving)
+            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version), row.enabled)
             for one in versions
         ),
         aliases={alias.alias: alias.version for alias in aliases},
         created_at=moment(row.created_at),
-        serving=row.serving,
+        enabled=row.enabled,
     )
 
 
-def version(row: VersionRow, aliases: tuple[str, ...], serving: bool = True) -> ModelVersion:
+def version(row: VersionRow, aliases: tuple[str, ...], enabled: bool = True) -> ModelVersion:
     signature = Signature.model_validate(row.signature)
     return ModelVersion(
         name=row.name,
@@ -98,5 +100,6 @@ def version(row: VersionRow, aliases: tuple[str, ...], serving: bool = True) -> 
         aliases=aliases,
         spec=row.spec,
         signature=signature,
-        serving=serving,
+        serving=Serving.model_validate(row.serving or {}),
+        enabled=enabled,
     )

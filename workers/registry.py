@@ -5,7 +5,6 @@ A version number never comes to mean other weights: numbers go on counting after
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from sqlalchemy import Select, and_, delete, exists, select, update
@@ -14,6 +13,7 @@ from sqlalchemy.orm import Session
 from models.architecture import Spec
 from models.errors import InvalidInput, NotFound, suggest
 from models.job import NAME_PATTERN
+from models.serving import Serving
 from workers import idempotency as idempotency_keys
 from workers import model_records
 from workers.artifacts import ArtifactStore
@@ -43,6 +43,7 @@ __all__ = [
     "page",
     "resolve",
     "set_alias",
+    "set_enabled",
     "set_serving",
     "version",
 ]
@@ -60,9 +61,9 @@ def resolve(db: Database, reference: str) -> ModelVersion:
         row = session.scalar(_meant(reference))
         if row is None:
             raise _unknown(session, reference)
-        serving = bool(session.scalar(select(ModelRow.serving).where(ModelRow.name == row.name)))
+        enabled = bool(session.scalar(select(ModelRow.enabled).where(ModelRow.name == row.name)))
         aliases = select(AliasRow.alias).where(AliasRow.name == row.name, AliasRow.version == row.version)
-        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))), serving)
+        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))), enabled)
 
 
 def get(db: Database, name: str) -> Model:
@@ -97,18 +98,27 @@ def every(db: Database) -> list[Model]:
         return _models(session, session.scalars(alive).all())
 
 
-def set_serving(db: Database, name: str, serving: bool) -> Model:
+def set_enabled(db: Database, name: str, enabled: bool) -> Model:
     """Let a model answer predictions, or not any more. Raises NotFound."""
     with db.session() as session:
         _hold(session, name)
-        found = _model(session, name)
-        session.execute(update(ModelRow).where(ModelRow.name == name).values(serving=serving))
+        _model(session, name)
+        session.execute(update(ModelRow).where(ModelRow.name == name).values(enabled=enabled))
         announce(session)
-        return replace(
-            found,
-            serving=serving,
-            versions=tuple(replace(one, serving=serving) for one in found.versions),
-        )
+        session.expire_all()
+        return _model(session, name)
+
+
+def set_serving(db: Database, name: str, number: int, serving: Serving) -> ModelVersion:
+    """Serve a version like this from now on. Raises NotFound."""
+    with db.session() as session:
+        _hold(session, name)
+        _pick(_model(session, name), number)
+        this = and_(VersionRow.name == name, VersionRow.version == number)
+        session.execute(update(VersionRow).where(this).values(serving=serving.model_dump(mode="json")))
+        announce(session)
+        session.expire_all()
+        return _pick(_model(session, name), number)
 
 
 def set_alias(db: Database, name: str, alias: str, number: int) -> ModelVersion:

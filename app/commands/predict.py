@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from app.commands.connection import connect, console, url_option
+from models.framework import ENGINES
 
 
 @click.command()
@@ -16,7 +17,7 @@ from app.commands.connection import connect, console, url_option
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @url_option
-@click.option("--engine", type=click.Choice(["auto", "torch", "jax"]), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", show_default=True)
 @click.option(
     "--top-k", type=click.IntRange(1), default=1, show_default=True, help="Labels to show for each input."
 )

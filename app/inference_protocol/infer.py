@@ -46,7 +46,7 @@ class InferQuery:
             "model_name": served.version.name,
             "model_version": str(served.version.version),
             **({} if self.request.id is None else {"id": self.request.id}),
-            "parameters": {"engine": served.framework},
+            "parameters": {"engine": served.engine},
         }
         tensors = outputs.written(self.request, served.model.card, computed.logits)
         body, length = encoded(head, [*tensors])

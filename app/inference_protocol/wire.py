@@ -17,9 +17,8 @@ import numpy as np
 import orjson
 
 from app import strict_json
-from app.errors import NotSupported
 from app.schemas.predictions import Engine
-from models.errors import InvalidInput, Malformed, suggest
+from models.errors import InvalidInput, Malformed, NotSupported, suggest
 
 NUMERIC: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

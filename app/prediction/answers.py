@@ -13,7 +13,7 @@ import orjson
 from app.prediction.batching import Computed
 from app.schemas.predictions import Asked
 from models.errors import InvalidInput
-from models.framework import Framework
+from models.framework import EngineName
 from models.preprocessing import TablePreprocessing
 from models.weights import ModelCard
 from workers.registry import ModelVersion
@@ -24,13 +24,13 @@ FEW = 64
 
 
 def answer(
-    version: ModelVersion, framework: Framework, card: ModelCard, asked: Asked, computed: Computed
+    version: ModelVersion, engine: EngineName, card: ModelCard, asked: Asked, computed: Computed
 ) -> bytes:
     """The body of an answer, as `schemas.predictions.Predictions` describes it. Raises InvalidInput."""
     return orjson.dumps(
         {
             "model": {"name": version.name, "version": version.version, "framework": version.framework},
-            "engine": framework,
+            "engine": engine,
             "predictions": predictions(computed.logits, card, asked),
             "timing": {
                 "queue_ms": computed.queue_s * 1000,

@@ -11,15 +11,25 @@ import numpy as np
 from app.prediction.batching import Batcher
 from models.engine import Predictor, is_normalised
 from models.errors import Unavailable
-from models.framework import FRAMEWORKS, Framework
+from models.framework import EngineName
+from models.serving import ServingPrecision
 from models.weights import ModelCard
 
-Key = tuple[str, Framework]
+
+@dataclass(frozen=True)
+class Variant:
+    """What computes a model, and in which precision."""
+
+    engine: EngineName
+    precision: ServingPrecision = "float32"
+
+
+Key = tuple[str, Variant]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to compute on one engine, with the queues for it: of raw samples, and of images that come
+    """A model ready to compute in one variant, with the queues for it: of raw samples, and of images that come
     normalised. Whoever holds it may use it, in the cache or not."""
 
     card: ModelCard
@@ -39,14 +49,14 @@ class Entry:
 
 
 class ModelCache:
-    """Loaded models by the hash of their weights and the engine. Used on the event loop only.
+    """Loaded models by the hash of their weights and the variant. Used on the event loop only.
 
     `load` reads and checks one, in `executor`; it may raise. `max_bytes` bounds the weights, of models being loaded
     too.
     """
 
     def __init__(
-        self, load: Callable[[str, Framework], LoadedModel], executor: Executor, max_bytes: int
+        self, load: Callable[[str, Variant], LoadedModel], executor: Executor, max_bytes: int
     ) -> None:
         self._load = load
         self._executor = executor
@@ -54,9 +64,10 @@ class ModelCache:
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._counts = {"hits": 0, "loads": 0, "evictions": 0, "failures": 0}
 
-    async def get(self, sha256: str, framework: Framework, size_bytes: int) -> LoadedModel:
-        """The model, loaded now if it is not yet. Raises Unavailable, CorruptArtifact or NotFound."""
-        key = (sha256, framework)
+    async def get(self, sha256: str, variant: Variant, size_bytes: int) -> LoadedModel:
+        """The model, loaded now if it is not yet. Raises Unavailable, CorruptArtifact, NotFound, and what loading this
+        variant raises."""
+        key = (sha256, variant)
         if (ready := self.ready(key)) is not None:
             return ready
         entry = self._entries.get(key) or self._begin(key, size_bytes)
@@ -77,18 +88,18 @@ class ModelCache:
         if (entry := self._entries.get(key)) is not None and entry.loading.done():
             del self._entries[key]
 
-    def loaded(self, sha256: str) -> tuple[Framework, ...]:
-        """The engines that have this model ready."""
-        return tuple(framework for framework in FRAMEWORKS if self._is_ready((sha256, framework)))
+    def loaded(self, sha256: str) -> tuple[Variant, ...]:
+        """The variants of this model that are ready, the one used last at the end."""
+        return tuple(
+            variant
+            for (name, variant), entry in self._entries.items()
+            if name == sha256 and _succeeded(entry.loading)
+        )
 
     def state(self) -> Mapping[str, float]:
         """For the metrics."""
         used = sum(entry.size_bytes for entry in self._entries.values())
         return {"models": len(self._entries), "bytes": used, "max_bytes": self._max_bytes, **self._counts}
-
-    def _is_ready(self, key: Key) -> bool:
-        entry = self._entries.get(key)
-        return entry is not None and _succeeded(entry.loading)
 
     def _begin(self, key: Key, size_bytes: int) -> Entry:
         self._make_room(size_bytes)

@@ -10,7 +10,8 @@ from time import perf_counter
 import numpy as np
 
 from models.engine import Predictor
-from models.framework import Framework
+from models.framework import EngineName
+from models.serving import ServingPrecision
 
 BATCHES = (1, 8, 32)
 """Rows of a batch that are timed."""
@@ -24,14 +25,17 @@ TOLERANCE = 1e-3
 @dataclass(frozen=True)
 class Evidence:
     """What was measured of one engine. latency_s: the median by batch size. difference: the largest of any logit, as a
-    share of the largest."""
+    share of the largest. agreement: in a reduced precision, the share of labels that it keeps; it computes in that only
+    because they are enough."""
 
     latency_s: Mapping[int, float]
     difference: float
+    precision: ServingPrecision = "float32"
+    agreement: float | None = None
 
     @property
     def agrees(self) -> bool:
-        return self.difference <= TOLERANCE  # NaN does not
+        return self.precision != "float32" or self.difference <= TOLERANCE  # NaN does not
 
     @property
     def mean_s(self) -> float:
@@ -41,34 +45,45 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The engine that `auto` takes, and why. `reference`: the engine that the others are compared with."""
+    """The engine that `auto` takes, and why. `reference`: the engine that the others are compared with, in float32.
+    `unusable`: those that cannot run the model, and why."""
 
-    choice: Framework
+    choice: EngineName
     reason: str
-    reference: Framework
-    engines: Mapping[Framework, Evidence]
+    reference: EngineName
+    engines: Mapping[EngineName, Evidence]
+    unusable: Mapping[EngineName, str]
 
 
-def measure(predictor: Predictor, x: np.ndarray, expected: np.ndarray) -> Evidence:
+def measure(
+    predictor: Predictor,
+    x: np.ndarray,
+    expected: np.ndarray,
+    precision: ServingPrecision = "float32",
+    agreement: float | None = None,
+) -> Evidence:
     """Time this predictor on batches of x, and compare its logits with the expected ones."""
     found = predictor.logits(x)
-    return Evidence(
-        {rows: _median_s(predictor, x[:rows]) for rows in BATCHES},
-        float(np.abs(found.astype(np.float64) - expected).max() / max(1.0, float(np.abs(expected).max()))),
-    )
+    difference = np.abs(found.astype(np.float64) - expected).max() / max(1.0, float(np.abs(expected).max()))
+    latency_s = {rows: _median_s(predictor, x[:rows]) for rows in BATCHES}
+    return Evidence(latency_s, float(difference), precision, agreement)
 
 
-def verdict(engines: Mapping[Framework, Evidence], reference: Framework) -> Verdict:
+def verdict(
+    engines: Mapping[EngineName, Evidence],
+    reference: EngineName,
+    unusable: Mapping[EngineName, str] | None = None,
+) -> Verdict:
     """The fastest that agrees with the reference, which agrees with itself."""
     agreeing = sorted(
         (name for name, one in engines.items() if one.agrees), key=lambda name: engines[name].mean_s
     )
     choice = agreeing[0] if agreeing else reference
     others = [name for name in engines if name != choice]
-    return Verdict(choice, _reason(choice, others, engines), reference, engines)
+    return Verdict(choice, _reason(choice, others, engines), reference, engines, unusable or {})
 
 
-def _reason(choice: Framework, others: list[Framework], engines: Mapping[Framework, Evidence]) -> str:
+def _reason(choice: EngineName, others: list[EngineName], engines: Mapping[EngineName, Evidence]) -> str:
     sizes = ", ".join(map(str, BATCHES))
     said = [f"{choice} takes {_ms(engines[choice])} on batches of {sizes} (geometric mean)"]
     for name in others:
@@ -82,7 +97,8 @@ def _reason(choice: Framework, others: list[Framework], engines: Mapping[Framewo
 
 
 def _ms(evidence: Evidence) -> str:
-    return f"{evidence.mean_s * 1000:.3g} ms"
+    reduced = "" if evidence.precision == "float32" else f" in {evidence.precision}"
+    return f"{evidence.mean_s * 1000:.3g} ms{reduced}"
 
 
 def _median_s(predictor: Predictor, x: np.ndarray) -> float:

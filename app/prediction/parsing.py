@@ -53,7 +53,7 @@ class PredictionRequest:
         return card.preprocessing.batch(self.items)
 
     def write(self, served: Served, computed: Computed) -> Reply:
-        body = answer(served.version, served.framework, served.model.card, self.asked, computed)
+        body = answer(served.version, served.engine, served.model.card, self.asked, computed)
         return Reply(body, HEADERS)
 
 

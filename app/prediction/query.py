@@ -8,7 +8,7 @@ import numpy as np
 from app.prediction.batching import Computed
 from app.prediction.cache import LoadedModel
 from app.schemas.predictions import Engine
-from models.framework import Framework
+from models.framework import EngineName
 from models.weights import ModelCard
 from workers.registry import ModelVersion
 
@@ -28,7 +28,7 @@ class Served:
     """A version on one engine."""
 
     version: ModelVersion
-    framework: Framework
+    engine: EngineName
     model: LoadedModel
 
 

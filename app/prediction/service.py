@@ -1,7 +1,7 @@
 """Answers predictions: which version, which engine, then a batch with whoever else asks the same model."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -12,18 +12,23 @@ from starlette.types import Receive
 
 from app.metrics import Metrics
 from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
-from app.prediction.cache import LoadedModel, ModelCache
+from app.prediction.cache import LoadedModel, ModelCache, Variant
 from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
+from app.prediction.precision import kept_labels
 from app.prediction.query import Query, Reply, Served
 from app.prediction.statistics import Statistics
+from app.schemas.predictions import Engine
 from models import engine
+from models.data.dataset import Split
 from models.engine import Definition, Predictor
-from models.errors import CorruptArtifact, NotFound, Unavailable
+from models.errors import CorruptArtifact, InvalidInput, NotFound, NotSupported, Unavailable
 from models.exports.checking import samples
-from models.framework import FRAMEWORKS, Framework
+from models.framework import ENGINES, FRAMEWORKS, EngineName
+from models.preparation import raw_batches
+from models.serving import LEAST_AGREEMENT, Serving, ServingPrecision
 from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
-from workers import registry
+from workers import datasets, registry
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.registry import ModelVersion
@@ -57,7 +62,7 @@ class PredictionService:
         self._pool = RunnerPool(self.computers, settings.serving_threads)
         self._watch = watch(database)
         self._versions: dict[str, ModelVersion] = {}
-        self._verdicts: dict[str, asyncio.Task[Verdict]] = {}
+        self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
         self._generation = 0
         self.statistics = Statistics()
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
@@ -78,7 +83,7 @@ class PredictionService:
         try:
             return await self._answered(query, served, began, receive)
         except Exception:
-            self._metrics.observe_failure(served.version.name, served.framework)
+            self._metrics.observe_failure(served.version.name, served.engine)
             self.statistics.failed(served.version.name, served.version.version, perf_counter() - began)
             raise
 
@@ -98,13 +103,13 @@ class PredictionService:
         found = query.write(served, computed)
         end = perf_counter()
         name, output_s = served.version.name, end - start
-        self._metrics.observe_prediction(name, served.framework, computed, input_s, output_s)
+        self._metrics.observe_prediction(name, served.engine, computed, input_s, output_s)
         self.statistics.succeeded(
             name, served.version.version, computed, input_s, output_s, total_s=end - began
         )
         return found
 
-    def at_hand(self, reference: str, engine: str) -> Served | None:
+    def at_hand(self, reference: str, engine: Engine) -> Served | None:
         """What a reference means and its model, if both are known and nothing has changed since."""
         if self._watch.changed():
             self._versions.clear()
@@ -112,14 +117,14 @@ class PredictionService:
         version = self._versions.get(reference)
         if version is None:
             return None
-        framework = self._framework(version, engine)
-        model = self.cache.ready((version.sha256, framework))
-        return None if model is None else Served(version, framework, model)
+        chosen = self._engine(version, engine)
+        model = self.cache.ready((version.sha256, _variant(version, chosen)))
+        return None if model is None else Served(version, chosen, model)
 
-    async def _found(self, reference: str, engine: str) -> Served:
+    async def _found(self, reference: str, engine: Engine) -> Served:
         generation = self._generation
         version = await run_sync(self._resolved, reference)
-        if not version.serving:
+        if not version.enabled:
             self._drop(version)
             raise Unavailable(
                 f"Model {version.name!r} was unloaded. POST /v2/repository/models/{version.name}/load brings it back.",
@@ -129,27 +134,27 @@ class PredictionService:
             if len(self._versions) >= MOST_REFERENCES:
                 self._versions.clear()
             self._versions[reference] = version
-        framework = self._framework(version, engine)
-        model = await self.cache.get(version.sha256, framework, version.size_bytes)
+        chosen = self._engine(version, engine)
+        model = await self.cache.get(version.sha256, _variant(version, chosen), version.size_bytes)
         if engine == "auto" and self._settings.measure_engines:
             self._weigh(version)
-        return Served(version, framework, model)
+        return Served(version, chosen, model)
 
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""
-        await run_sync(registry.set_serving, self._database, name, True)
+        await run_sync(registry.set_enabled, self._database, name, True)
         await self._found(name, "auto")
 
     async def unload(self, name: str) -> None:
         """Let a model answer no more, and free its memory; what is being computed is answered still. Other processes
         free theirs when they are asked for it. Raises NotFound."""
-        model = await run_sync(registry.set_serving, self._database, name, False)
+        model = await run_sync(registry.set_enabled, self._database, name, False)
         for version in model.versions:
             self._drop(version)
 
     def _drop(self, version: ModelVersion) -> None:
-        for framework in FRAMEWORKS:
-            self.cache.drop((version.sha256, framework))
+        for variant in self.cache.loaded(version.sha256):
+            self.cache.drop((version.sha256, variant))
 
     async def verdict(self, version: ModelVersion) -> Verdict:
         """Which engine `auto` takes for this version, measured now if it is not known yet.
@@ -160,18 +165,19 @@ class PredictionService:
 
     def _weigh(self, version: ModelVersion) -> asyncio.Task[Verdict]:
         """Measure the engines, once for each model."""
-        task = self._verdicts.get(version.sha256)
+        key = _weighing(version)
+        task = self._verdicts.get(key)
         if task is None:
             if len(self._verdicts) >= MOST_REFERENCES:
                 self._verdicts.clear()
-            task = self._verdicts[version.sha256] = asyncio.create_task(self._weighed(version))
+            task = self._verdicts[key] = asyncio.create_task(self._weighed(version))
             task.add_done_callback(lambda task: self._settle(version, task))
         return task
 
     def _settle(self, version: ModelVersion, task: asyncio.Task[Verdict]) -> None:
         """What failed is tried again when it is asked for the next time."""
         if task.cancelled() or task.exception() is not None:
-            self._verdicts.pop(version.sha256, None)
+            self._verdicts.pop(_weighing(version), None)
             if not task.cancelled():
                 log.warning("engines_not_measured", model=version.name, error=str(task.exception()))
         else:
@@ -181,19 +187,95 @@ class PredictionService:
     async def _weighed(self, version: ModelVersion) -> Verdict:
         reference = version.framework or FRAMEWORKS[0]
         before = self.cache.loaded(version.sha256)
-        models = {name: await self.cache.get(version.sha256, name, version.size_bytes) for name in FRAMEWORKS}
-        x = samples(np.random.default_rng(0), models[reference].card, max(BATCHES))
+        exact = await self.cache.get(version.sha256, Variant(reference), version.size_bytes)
+        models, unusable = await self._variants(version, version.serving.on)
+        x = samples(np.random.default_rng(0), exact.card, max(BATCHES))
 
-        def measured() -> dict[Framework, Evidence]:
-            expected = models[reference].predictor.logits(x)
-            return {name: measure(model.predictor, x, expected) for name, model in models.items()}
+        def measured() -> dict[EngineName, Evidence]:
+            expected = exact.predictor.logits(x)
+            agreement = version.serving.agreement
+            return {
+                one.engine: measure(
+                    model.predictor,
+                    x,
+                    expected,
+                    one.precision,
+                    None if one.precision == "float32" else agreement[one.engine],
+                )
+                for one, model in models.items()
+            }
 
         loop = asyncio.get_running_loop()
-        found = verdict(await loop.run_in_executor(self._warmers, measured), reference)
-        for name in FRAMEWORKS:
-            if name != found.choice and name not in before:
-                self.cache.drop((version.sha256, name))
+        found = verdict(await loop.run_in_executor(self._warmers, measured), reference, unusable)
+        kept = {*before, _variant(version, found.choice)}
+        for one in {*models, Variant(reference)} - kept:
+            self.cache.drop((version.sha256, one))
         return found
+
+    async def _variants(
+        self, version: ModelVersion, precision: Callable[[EngineName], ServingPrecision]
+    ) -> tuple[dict[Variant, LoadedModel], dict[EngineName, str]]:
+        """The model on every engine that is installed and can run it, and why others cannot."""
+        found: dict[Variant, LoadedModel] = {}
+        unusable: dict[EngineName, str] = {}
+        for name in filter(engine.is_installed, ENGINES):
+            one = Variant(name, precision(name))
+            try:
+                found[one] = await self.cache.get(version.sha256, one, version.size_bytes)
+            except NotSupported as error:
+                unusable[name] = error.detail
+        return found, unusable
+
+    async def set_precision(self, version: ModelVersion, precision: ServingPrecision) -> ModelVersion:
+        """Compute a version in this precision from now on, on each engine that keeps enough labels of its validation
+        split in it.
+
+        Raises NotFound, InvalidInput where none does or that cannot be known, Unavailable, CorruptArtifact.
+        """
+        serving = Serving()
+        if precision != "float32":
+            serving = Serving(precision=precision, agreement=await self._agreement(version, precision))
+        return await run_sync(registry.set_serving, self._database, version.name, version.version, serving)
+
+    async def _agreement(self, version: ModelVersion, precision: ServingPrecision) -> dict[EngineName, float]:
+        split = await run_sync(self._validation, version)
+        reference = Variant(version.framework or FRAMEWORKS[0])
+        before = self.cache.loaded(version.sha256)
+        exact = await self.cache.get(version.sha256, reference, version.size_bytes)
+        models, _ = await self._variants(version, lambda _: precision)
+        predictors = {one.engine: model.predictor for one, model in models.items()}
+
+        def measured() -> dict[EngineName, float]:
+            rows = raw_batches(split, exact.card.preprocessing, self._settings.max_batch_rows)
+            return kept_labels(exact.predictor, predictors, rows)
+
+        found = await asyncio.get_running_loop().run_in_executor(self._warmers, measured)
+        for one in {*models, reference}.difference(before):
+            self.cache.drop((version.sha256, one))
+        if max(found.values()) < LEAST_AGREEMENT:
+            shares = ", ".join(f"{name} {share:.2%}" for name, share in found.items())
+            raise InvalidInput(
+                f"In {precision} too few labels of the validation split stay what they are in float32: {shares}; at"
+                f" least {LEAST_AGREEMENT:.1%} must. Nothing was changed.",
+                pointer="/serving/precision",
+                code="labels_differ",
+            )
+        return found
+
+    def _validation(self, version: ModelVersion) -> Split:
+        """The validation split of the dataset that a version was trained on. Raises InvalidInput where there is none
+        to compare labels on."""
+        if version.signature.is_regression:
+            problem = "It predicts a number, and has no labels to compare"
+        elif version.dataset_id is None:
+            problem = "It was imported, and has no validation split to compare labels on"
+        else:
+            try:
+                record = datasets.get(self._database, version.dataset_id)
+                return datasets.samples(self._store, record).validation
+            except NotFound:
+                problem = "Its dataset was deleted, and with it the validation split to compare labels on"
+        raise InvalidInput(f"{problem}: it is served in float32.", pointer="/serving/precision")
 
     def _resolved(self, reference: str) -> ModelVersion:
         try:
@@ -201,20 +283,22 @@ class PredictionService:
         except NotFound as error:
             raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
 
-    def _framework(self, version: ModelVersion, asked: str) -> Framework:
+    def _engine(self, version: ModelVersion, asked: Engine) -> EngineName:
         """`auto` is the engine that was measured to be the fastest. Until that is known it is one that is ready, so
-        that nobody waits; of two, the one that trained it, or torch."""
-        match asked:
-            case "torch" | "jax":
-                return asked
-        weighed = self._verdicts.get(version.sha256)
+        that nobody waits; of several, the one that trained it, or torch."""
+        if asked != "auto":
+            return asked
+        weighed = self._verdicts.get(_weighing(version))
         if weighed is not None and weighed.done() and not weighed.cancelled() and not weighed.exception():
             return weighed.result().choice
-        ready, usual = self.cache.loaded(version.sha256), version.framework or FRAMEWORKS[0]
+        loaded = self.cache.loaded(version.sha256)
+        ready = [one.engine for one in loaded if one == _variant(version, one.engine)]
+        usual: EngineName = version.framework or FRAMEWORKS[0]
         return usual if usual in ready or not ready else ready[0]
 
-    def _load(self, sha256: str, framework: Framework) -> LoadedModel:
-        """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model."""
+    def _load(self, sha256: str, variant: Variant) -> LoadedModel:
+        """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model; NotInstalled;
+        NotSupported where the engine cannot run the network."""
         try:
             file = read_weights(self._store.verify(sha256))
         except NotFound as error:
@@ -222,7 +306,8 @@ class PredictionService:
         card = file.card
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
-        predictor = engine.load(framework).predictor(definition, file.weights, device=device)
+        server = engine.load_server(variant.engine)
+        predictor = server.predictor(definition, file.weights, device=device, precision=variant.precision)
         pool = None if _seconds(card, predictor) < INLINE_S else self._pool
         limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
         raw, normalised = (
@@ -230,6 +315,15 @@ class PredictionService:
         )
         self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
         return LoadedModel(card, predictor, raw, normalised)
+
+
+def _variant(version: ModelVersion, name: EngineName) -> Variant:
+    return Variant(name, version.serving.on(name))
+
+
+def _weighing(version: ModelVersion) -> tuple[str, str]:
+    """What a verdict is kept under: another precision wants another."""
+    return version.sha256, version.serving.model_dump_json()
 
 
 async def _while_there(

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Request, Response
 
 from app.bodies import off_the_loop_if_large, parse
 from app.deps import Uses
-from app.errors import NotSupported
 from app.inference_protocol import infer as protocol
 from app.inference_protocol.infer import LENGTH_HEADER
 from app.openapi import REFERENCE, problems
@@ -32,7 +31,7 @@ from app.schemas.inference_protocol import (
     Statistics,
 )
 from app.services import Services
-from models.errors import Unavailable
+from models.errors import NotSupported, Unavailable
 from workers import registry
 from workers.registry import ModelVersion
 
@@ -92,7 +91,7 @@ def version_metadata(model: ModelName, version: VersionName, uses: Uses) -> Mode
 def model_ready(model: ModelName, uses: Uses) -> ModelReady:
     """Whether the model can be asked. It need not be in memory: it is loaded for the first request."""
     found = registry.resolve(uses.database, model)
-    if not found.serving:
+    if not found.enabled:
         raise Unavailable(f"Model {found.name!r} was unloaded.", code="model_unloaded")
     return ModelReady(name=found.name)
 
@@ -221,12 +220,12 @@ async def repository_index(request: Request, uses: Uses) -> list[IndexEntry]:
         IndexEntry(
             name=model.name,
             version=str(version.version),
-            state="READY" if model.serving else "UNAVAILABLE",
-            reason="" if model.serving else "unloaded",
+            state="READY" if model.enabled else "UNAVAILABLE",
+            reason="" if model.enabled else "unloaded",
         )
         for model in models
         for version in reversed(model.versions)
-        if model.serving or not wanted.ready
+        if model.enabled or not wanted.ready
     ]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path as FilePath
 from typing import Annotated
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Path, Query
 from fastapi.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -11,7 +12,7 @@ from app.bodies import body
 from app.deps import Paging, Uses
 from app.errors import RangeNotSatisfiable
 from app.openapi import READING_A_BODY, json_body, problems
-from app.schemas.models import AliasTarget, Deleted, Model, ModelVersion
+from app.schemas.models import AliasTarget, Deleted, Model, ModelVersion, VersionChange
 from app.schemas.paging import Listed
 from app.services import Services
 from models.errors import CorruptArtifact, NotFound
@@ -55,6 +56,20 @@ def delete_model(name: Name, uses: Uses) -> Deleted:
 def get_version(name: Name, version: Version, uses: Uses) -> ModelVersion:
     """One version."""
     return ModelVersion.of(registry.version(uses.database, name, version))
+
+
+@router.patch(
+    "/{name}/versions/{version}",
+    responses=problems(404, *READING_A_BODY),
+    openapi_extra=json_body(VersionChange, bfloat16={"serving": {"precision": "bfloat16"}}),
+)
+async def change_version(
+    name: Name, version: Version, change: Annotated[VersionChange, Depends(body(VersionChange))], uses: Uses
+) -> ModelVersion:
+    """Choose the precision that a version's predictions are computed in. A reduced one is compared with float32 on the
+    version's validation split first, which may take a while, and taken on the engines that keep enough labels."""
+    found = await run_sync(registry.version, uses.database, name, version)
+    return ModelVersion.of(await uses.predictions.set_precision(found, change.serving.precision))
 
 
 @router.delete("/{name}/versions/{version}", responses=problems(403, 404))

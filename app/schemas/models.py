@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.paging import Answer
-from models.framework import Framework
+from models.framework import EngineName, Framework
+from models.serving import ServingPrecision
 from models.signature import Input, Task
 from workers.registry import Deleted as DeletedRecord
 from workers.registry import Model as ModelRecord
@@ -30,6 +31,7 @@ VERSION: dict[str, Any] = {
     "parameters": 287018,
     "created_at": "2026-01-05T09:30:09Z",
     "aliases": ["champion"],
+    "serving": {"precision": "float32", "agreement": {}},
 }
 
 
@@ -38,6 +40,16 @@ class VersionDataset(Answer):
 
     id: str
     name: str
+
+
+class VersionServing(Answer):
+    """What predictions are computed in."""
+
+    precision: ServingPrecision
+    agreement: dict[EngineName, float] = Field(
+        description="For each engine that was tried in this precision, the share of the validation split that keeps its"
+        " labels. One that keeps too few computes in float32."
+    )
 
 
 class ModelVersion(Answer):
@@ -63,6 +75,7 @@ class ModelVersion(Answer):
     parameters: int
     created_at: datetime
     aliases: tuple[str, ...]
+    serving: VersionServing
 
     @classmethod
     def of(cls, version: VersionRecord) -> Self:
@@ -74,6 +87,7 @@ class ModelVersion(Answer):
                 "input": version.signature.input,
                 "dataset": None if version.dataset_id is None else dataset,
                 "job": version.job_id,
+                "serving": version.serving.model_dump(),
             }
         )
 
@@ -91,7 +105,7 @@ class Model(Answer):
                     "aliases": {"champion": 3},
                     "versions": [VERSION],
                     "created_at": "2026-01-05T09:30:09Z",
-                    "serving": True,
+                    "enabled": True,
                 }
             ]
         }
@@ -102,7 +116,7 @@ class Model(Answer):
     aliases: dict[str, int]
     versions: tuple[ModelVersion, ...]
     created_at: datetime
-    serving: bool = Field(description="Whether it answers predictions; false after an unload.")
+    enabled: bool = Field(description="Whether it answers predictions; false after an unload.")
 
     @classmethod
     def of(cls, model: ModelRecord) -> Self:
@@ -112,8 +126,29 @@ class Model(Answer):
             aliases=model.aliases,
             versions=tuple(map(ModelVersion.of, model.versions)),
             created_at=model.created_at,
-            serving=model.serving,
+            enabled=model.enabled,
         )
+
+
+class ServingChoice(BaseModel):
+    """How a version is to be served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    precision: ServingPrecision = Field(
+        description="`bfloat16` is taken only if at least 99.5 % of the version's validation split keep their labels."
+    )
+
+
+class VersionChange(BaseModel):
+    """What of a version can be changed."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"serving": {"precision": "bfloat16"}}]},
+    )
+    serving: ServingChoice
 
 
 class AliasTarget(BaseModel):

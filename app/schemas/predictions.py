@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.paging import Answer
-from models.framework import Framework
+from models.framework import EngineName, Framework
 
-Engine = Literal["auto", "torch", "jax"]
+Engine = Literal["auto", "torch", "jax", "openvino"]
 Wanted = Literal["labels", "probabilities", "logits"]
 LARGEST_TOP_K = 10_000
 
@@ -23,8 +23,8 @@ class Asked(BaseModel):
     )
     engine: Engine = Field(
         default="auto",
-        description="Which framework computes; any model runs on either. `auto` takes the one that has the model"
-        " loaded already, else the one that trained it.",
+        description="What computes: either framework, whichever trained the model, or its graph in OpenVINO. `auto`"
+        " takes the one that was measured to be the fastest; until that is known, one that has the model loaded.",
         examples=["auto"],
     )
     top_k: int = Field(
@@ -124,6 +124,6 @@ class Predictions(Answer):
         }
     )
     model: ServedModel
-    engine: Framework
+    engine: EngineName
     predictions: tuple[Prediction, ...]
     timing: Timing

@@ -5,17 +5,20 @@ or that its first weights came with; images get the size and normalisation that 
 become numbers.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from models.data.dataset import Dataset, DatasetDescription
+import numpy as np
+
+from models.data.dataset import Dataset, DatasetDescription, Split
 from models.job import JobSpec
-from models.preparation.image import prepared_images, resized_input
+from models.preparation.image import image_batch, prepared_images, resized_input
 from models.preparation.table import prepared_rows
-from models.preparation.text import prepared_texts, refuse_image_options
-from models.preprocessing import Preprocessing
+from models.preparation.text import prepared_texts, refuse_image_options, token_batches
+from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing, TextPreprocessing
 from models.signature import ImageInput, Signature, TableInput, TextInput
 
-__all__ = ["expected_signature", "prepared"]
+__all__ = ["expected_signature", "prepared", "raw_batches"]
 
 
 def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder: Path) -> Dataset:
@@ -37,6 +40,19 @@ def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder
             return prepared_rows(dataset, folder)
         case _:
             return dataset
+
+
+def raw_batches(split: Split, preprocessing: Preprocessing, size: int) -> Iterator[np.ndarray]:
+    """The rows of a stored split in their order, as a model with this preprocessing takes them, `size` at a time."""
+    for start in range(0, len(split), size):
+        rows = slice(start, start + size)
+        match preprocessing:
+            case TextPreprocessing():
+                yield from token_batches(split.texts[rows], preprocessing)
+            case ImagePreprocessing():
+                yield image_batch(split.array[rows], preprocessing)
+            case TablePreprocessing():
+                yield preprocessing.features(split.array[rows])
 
 
 def expected_signature(description: DatasetDescription, job: JobSpec) -> Signature:

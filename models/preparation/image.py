@@ -62,6 +62,14 @@ def resized_input(description: DatasetDescription, options: PreprocessSpec) -> I
     return ImageInput(height=height, width=width, channels=taken.channels)
 
 
+def image_batch(x_NHWC: np.ndarray, about: ImagePreprocessing) -> np.ndarray:
+    """Stored images in the size that a model takes."""
+    taken = ImageInput(height=about.height, width=about.width, channels=about.channels)
+    if x_NHWC.shape[1:] == taken.shape:
+        return x_NHWC
+    return np.concatenate(list(_batches(x_NHWC, taken, about.resize)))
+
+
 def _preprocessing(
     dataset: Dataset,
     train: Split,

@@ -13,6 +13,7 @@ from models.data.dataset import Dataset, Split
 from models.errors import InvalidInput
 from models.job import JobSpec
 from models.lengths import lengths
+from models.plan import width_of
 from models.preprocessing import Preprocessing
 from models.preprocessing.options import PreprocessSpec
 from models.preprocessing.text import TextPreprocessing
@@ -111,6 +112,13 @@ def _rows(texts: Iterable[str], preprocessing: TextPreprocessing) -> Iterator[li
     substitute = [encoder.unknown if encoder.unknown is not None else int(preprocessing.example()[0])]
     for chunk in chunks(texts):
         yield [ids or substitute for ids in encoder.ids(chunk)]
+
+
+def token_batches(texts: Iterable[str], preprocessing: TextPreprocessing) -> Iterator[np.ndarray]:
+    """The texts as token ids, int32 [N, T], as wide as the longest needs."""
+    for rows in _rows(texts, preprocessing):
+        width = width_of(max(map(len, rows)), preprocessing.length)
+        yield filled(rows, width, preprocessing.padding)
 
 
 def _room(shape: tuple[int, ...], file: Path) -> np.ndarray:

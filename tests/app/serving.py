@@ -24,7 +24,7 @@ from models.data.dataset import Dataset
 from models.initial import initial_weights
 from models.job import JobSpec
 from models.preparation import prepared
-from models.weights import ModelCard, WeightsFile, write_weights
+from models.weights import ModelCard, Weights, WeightsFile, write_weights
 from workers import datasets, jobs
 from workers.reports import FinishedModel
 from workers.settings import Settings
@@ -79,10 +79,15 @@ class Registered:
 
 
 def registered(
-    services: Services, dataset: str = "digits", framework: str = "torch", seed: int = 0, **changes: Any
+    services: Services,
+    dataset: str = "digits",
+    framework: str = "torch",
+    seed: int = 0,
+    weights: Weights | None = None,
+    **changes: Any,
 ) -> Registered:
-    """A model of this dataset with its initial weights, by the same steps as a worker takes; linear unless `changes`
-    say another one."""
+    """A model of this dataset with these weights, else with its initial ones, by the same steps as a worker takes;
+    linear unless `changes` say another one."""
     database, store = services.database, services.store
     body = {
         "framework": framework,
@@ -93,6 +98,8 @@ def registered(
     }
     spec, record = settled(database, JobSpec.model_validate_json(json.dumps(body)))
     file = _untrained(spec, datasets.samples(store, record))
+    if weights is not None:
+        file = WeightsFile(file.card, weights)
     job = jobs.create(database, spec, record, max_attempts=1)
     claim = jobs.claim(database, job.id, worker="wrk_test", host="here", lease_s=60)
     assert claim is not None

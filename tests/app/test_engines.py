@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.prediction.evidence import BATCHES, TOLERANCE, Evidence, measure, verdict
-from models.framework import FRAMEWORKS
+from models.framework import ENGINES
 from tests.app.serving import Running, assert_problem, registered, running, settings_in
 
 
@@ -57,7 +57,8 @@ def test_the_evidence_is_shown_and_auto_follows_it(server: Running) -> None:
     answer = server.client.get(f"/models/{model.name}/versions/1/engines")
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    assert {one["name"] for one in found["engines"]} == set(FRAMEWORKS)
+    assert {one["name"] for one in found["engines"]} == set(ENGINES)
+    assert found["unusable"] == {}
     means = {}
     for one in found["engines"]:
         assert one["agrees"]
@@ -69,7 +70,7 @@ def test_the_evidence_is_shown_and_auto_follows_it(server: Running) -> None:
     assert server.client.get(f"/models/{model.name}/versions/1/engines").json() == found  # measured once
     body = {"model": model.name, "inputs": [[[0] * 8] * 8]}
     assert server.client.post("/predict", json=body).json()["engine"] == found["choice"]
-    for engine in FRAMEWORKS:
+    for engine in ENGINES:
         assert server.client.post("/predict", json={**body, "engine": engine}).json()["engine"] == engine
 
 

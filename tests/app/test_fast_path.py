@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from models.framework import FRAMEWORKS
+from app.prediction.cache import Variant
+from models.framework import ENGINES
 from tests.app.serving import Registered, Running, linear_logits, registered, running, settings_in
 
 KEY = "open-sesame"
@@ -198,7 +199,7 @@ def value_of(model: Registered, x: np.ndarray) -> np.ndarray:
     return linear_logits(model.file, x)[:, 0] * about.target_std + about.target_mean
 
 
-@pytest.mark.parametrize("engine", FRAMEWORKS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_among_ten_thousand_with_bad_ones_between_each_good_one_gets_its_own_answer(
     engine: str, busy: Running
 ) -> None:
@@ -225,7 +226,7 @@ def test_among_ten_thousand_with_bad_ones_between_each_good_one_gets_its_own_ans
     assert together > 100
 
 
-@pytest.mark.parametrize("engine", FRAMEWORKS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_alias_that_moves_under_load_fails_nobody(engine: str, busy: Running) -> None:
     name = f"moving-{engine}"
     versions = {
@@ -274,7 +275,7 @@ def test_a_client_that_goes_leaves_the_queue(tmp_path: Path) -> None:
         content = json.dumps({"model": model.name, "inputs": [[[0] * 8] * 8], "engine": "torch"}).encode()
         assert server.client.post("/predict", content=content).status_code == 200
         predictions = server.services.predictions
-        served = predictions.cache.ready((model.sha256, "torch"))
+        served = predictions.cache.ready((model.sha256, Variant("torch")))
         assert served is not None
         gate = threading.Event()
         predictions.computers.submit(gate.wait, 30)

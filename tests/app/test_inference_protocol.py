@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
-from models.framework import FRAMEWORKS
+from models.framework import ENGINES
 from tests.app.serving import (
     Registered,
     Running,
@@ -165,7 +165,7 @@ def test_the_configuration_is_tritons(client: triton.InferenceServerClient) -> N
     assert found["output"][2] == {"name": "label", "data_type": "TYPE_STRING", "dims": [1]}
 
 
-@pytest.mark.parametrize("engine", FRAMEWORKS)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize("rows", [1, 5])
 def test_pixels_give_what_the_weights_give(
@@ -199,7 +199,7 @@ def test_outputs_that_nobody_names_all_come_binary(client: triton.InferenceServe
     assert all(one["parameters"]["binary_data_size"] > 0 for one in head["outputs"])
 
 
-@pytest.mark.parametrize("engine", FRAMEWORKS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_images_that_are_normalised_already_are_taken_as_they_are(
     engine: str, client: triton.InferenceServerClient, digits: Registered
 ) -> None:
@@ -372,7 +372,7 @@ def test_models_are_unloaded_and_loaded(served: Running, client: triton.Inferenc
     assert refused.value.status() == "503"
     body = {"model": "resting", "inputs": pictures(1).tolist()}
     assert_problem(served.client.post("/predict", json=body), 503, None, "load brings it back")
-    assert served.client.get("/models/resting").json()["serving"] is False
+    assert served.client.get("/models/resting").json()["enabled"] is False
     index = {one["name"]: one for one in client.get_model_repository_index()}
     assert index["resting"] == {
         "name": "resting",

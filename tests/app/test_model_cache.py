@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from app.prediction.batching import Batcher, Limits
-from app.prediction.cache import LoadedModel, ModelCache
+from app.prediction.cache import LoadedModel, ModelCache, Variant
 from models.data.builtin import BUILTIN
 from models.errors import CorruptArtifact, Unavailable
-from models.framework import Framework
 from models.linear.spec import LinearSpec
 from models.preprocessing import ImagePreprocessing
 from models.weights import ModelCard
 
+TORCH, JAX = Variant("torch"), Variant("jax")
 CARD = ModelCard(
     model=LinearSpec(),
     signature=BUILTIN["digits"].description.signature,
@@ -42,14 +42,14 @@ class Loader:
     """Notes what it loads. While `gate` is closed nothing gets through; names in `broken` fail."""
 
     def __init__(self) -> None:
-        self.loaded: list[tuple[str, Framework]] = []
+        self.loaded: list[tuple[str, Variant]] = []
         self.broken: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, sha256: str, framework: Framework) -> LoadedModel:
+    def __call__(self, sha256: str, variant: Variant) -> LoadedModel:
         self.gate.wait(10)
-        self.loaded.append((sha256, framework))
+        self.loaded.append((sha256, variant))
         if sha256 in self.broken:
             raise CorruptArtifact(f"{sha256} is damaged.")
         silent = Silent()
@@ -80,24 +80,24 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def test_whoever_comes_while_it_loads_waits_for_the_same_load(cache: ModelCache, loader: Loader) -> None:
     async def work() -> None:
         loader.gate.clear()
-        waiting = [asyncio.create_task(cache.get("a", "torch", 10)) for _ in range(20)]
+        waiting = [asyncio.create_task(cache.get("a", TORCH, 10)) for _ in range(20)]
         await asyncio.sleep(0)
         assert cache.loaded("a") == ()
         loader.gate.set()
         models = await asyncio.gather(*waiting)
         assert all(model is models[0] for model in models)
-        assert cache.loaded("a") == ("torch",)
+        assert cache.loaded("a") == (TORCH,)
 
     run(work())
-    assert loader.loaded == [("a", "torch")]
+    assert loader.loaded == [("a", TORCH)]
 
 
 def test_one_who_gives_up_does_not_stop_the_load(cache: ModelCache, loader: Loader) -> None:
     async def work() -> None:
         loader.gate.clear()
-        first = asyncio.create_task(cache.get("a", "torch", 10))
+        first = asyncio.create_task(cache.get("a", TORCH, 10))
         await asyncio.sleep(0)
-        second = asyncio.create_task(cache.get("a", "torch", 10))
+        second = asyncio.create_task(cache.get("a", TORCH, 10))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
@@ -111,13 +111,11 @@ def test_one_who_gives_up_does_not_stop_the_load(cache: ModelCache, loader: Load
 def test_a_failed_load_is_told_to_all_and_tried_again(cache: ModelCache, loader: Loader) -> None:
     async def work() -> None:
         loader.broken.add("a")
-        results = await asyncio.gather(
-            *(cache.get("a", "torch", 10) for _ in range(3)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(cache.get("a", TORCH, 10) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [CorruptArtifact] * 3
         assert cache.state()["models"] == 0
         loader.broken.clear()
-        assert await cache.get("a", "torch", 10)
+        assert await cache.get("a", TORCH, 10)
 
     run(work())
     assert len(loader.loaded) == 2
@@ -126,13 +124,13 @@ def test_a_failed_load_is_told_to_all_and_tried_again(cache: ModelCache, loader:
 def test_the_least_recently_used_makes_room(cache: ModelCache, loader: Loader) -> None:
     async def work() -> None:
         for name in ("a", "b", "c"):
-            await cache.get(name, "torch", 33)
-        await cache.get("a", "torch", 33)
-        await cache.get("d", "torch", 33)
+            await cache.get(name, TORCH, 33)
+        await cache.get("a", TORCH, 33)
+        await cache.get("d", TORCH, 33)
         assert [name for name in "abcd" if cache.loaded(name)] == ["a", "c", "d"]
         state = cache.state()
         assert (state["models"], state["bytes"], state["evictions"]) == (3, 99, 1)
-        await cache.get("b", "torch", 33)
+        await cache.get("b", TORCH, 33)
 
     run(work())
     assert [name for name, _ in loader.loaded] == ["a", "b", "c", "d", "b"]
@@ -141,8 +139,8 @@ def test_the_least_recently_used_makes_room(cache: ModelCache, loader: Loader) -
 def test_only_as_many_go_as_are_in_the_way(cache: ModelCache) -> None:
     async def work() -> None:
         for name in ("a", "b", "c", "d"):
-            await cache.get(name, "torch", 25)
-        await cache.get("e", "torch", 40)
+            await cache.get(name, TORCH, 25)
+        await cache.get("e", TORCH, 40)
         assert [name for name in "abcde" if cache.loaded(name)] == ["c", "d", "e"]
 
     run(work())
@@ -150,10 +148,10 @@ def test_only_as_many_go_as_are_in_the_way(cache: ModelCache) -> None:
 
 def test_the_engines_of_a_model_are_separate(cache: ModelCache) -> None:
     async def work() -> None:
-        await cache.get("a", "jax", 10)
-        assert cache.loaded("a") == ("jax",)
-        await cache.get("a", "torch", 10)
-        assert set(cache.loaded("a")) == {"torch", "jax"}
+        await cache.get("a", JAX, 10)
+        assert cache.loaded("a") == (JAX,)
+        await cache.get("a", TORCH, 10)
+        assert set(cache.loaded("a")) == {TORCH, JAX}
         assert cache.state()["bytes"] == 20
 
     run(work())
@@ -161,10 +159,10 @@ def test_the_engines_of_a_model_are_separate(cache: ModelCache) -> None:
 
 def test_a_model_larger_than_the_memory_for_models_is_refused(cache: ModelCache) -> None:
     async def work() -> None:
-        await cache.get("a", "torch", 100)
+        await cache.get("a", TORCH, 100)
         with pytest.raises(Unavailable, match="TANDEM_MODEL_CACHE_BYTES"):
-            await cache.get("b", "torch", 101)
-        assert cache.loaded("a") == ("torch",)
+            await cache.get("b", TORCH, 101)
+        assert cache.loaded("a") == (TORCH,)
 
     run(work())
 
@@ -172,12 +170,12 @@ def test_a_model_larger_than_the_memory_for_models_is_refused(cache: ModelCache)
 def test_models_being_loaded_count_and_are_not_thrown_out(cache: ModelCache, loader: Loader) -> None:
     async def work() -> None:
         loader.gate.clear()
-        loading = asyncio.create_task(cache.get("a", "torch", 80))
+        loading = asyncio.create_task(cache.get("a", TORCH, 80))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="being loaded"):
-            await cache.get("b", "torch", 30)
+            await cache.get("b", TORCH, 30)
         loader.gate.set()
         await loading
-        assert await cache.get("b", "torch", 30)
+        assert await cache.get("b", TORCH, 30)
 
     run(work())

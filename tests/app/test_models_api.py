@@ -35,6 +35,7 @@ def test_a_version_says_everything_about_itself(client: httpx.Client, register: 
         "parameters": 650,
         "created_at": version["created_at"],
         "aliases": [],
+        "serving": {"precision": "float32", "agreement": {}},
     }
 
 

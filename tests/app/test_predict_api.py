@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.framework import ENGINES
 from tests.app.serving import Registered, Running, assert_problem, linear_logits
 
 Register = Callable[..., Registered]
-ENGINES = ("torch", "jax")
 
 
 @pytest.fixture(scope="module")

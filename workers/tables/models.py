@@ -11,7 +11,7 @@ from workers.tables.base import Base
 class ModelRow(Base):
     """A name. It stays when its versions are deleted, so that no number is ever used for other weights.
 
-    Without `serving` its versions answer no predictions.
+    Where it is not `enabled`, its versions answer no predictions.
     """
 
     __tablename__ = "models"
@@ -20,13 +20,14 @@ class ModelRow(Base):
     id: Mapped[str] = mapped_column(unique=True)
     last_version: Mapped[int]
     created_at: Mapped[float]
-    serving: Mapped[bool] = mapped_column(default=True)
+    enabled: Mapped[bool] = mapped_column(default=True)
 
 
 class VersionRow(Base):
     """Weights with all that is needed to serve them; inserted by the same transaction that ends the job.
 
-    What was imported has no job, no framework that trained it and no dataset.
+    What was imported has no job, no framework that trained it and no dataset. `serving` is `models.serving.Serving`,
+    null where nobody has chosen anything.
     """
 
     __tablename__ = "model_versions"
@@ -46,6 +47,7 @@ class VersionRow(Base):
     size_bytes: Mapped[int]
     parameters: Mapped[int]
     created_at: Mapped[float]
+    serving: Mapped[dict[str, Any] | None]
 
 
 class AliasRow(Base):

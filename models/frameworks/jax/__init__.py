@@ -7,6 +7,7 @@ from models.frameworks.jax import devices
 from models.frameworks.jax.serving import JaxPredictor
 from models.frameworks.jax.training import JaxTrainer
 from models.frameworks.jax.warming import practise
+from models.serving import ServingPrecision
 from models.state import Slots
 from models.training import TrainingSpec
 from models.weights import Weights
@@ -35,6 +36,12 @@ def trainer(
         return JaxTrainer(definition, training, splits, weights, slots, step, chosen, budget_bytes=budget)
 
 
-def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> JaxPredictor:
-    """See `models.engine.Engine.predictor`."""
-    return JaxPredictor(definition, weights, devices.resolve(device))
+def predictor(
+    definition: Definition,
+    weights: Weights,
+    *,
+    device: Device = "cpu",
+    precision: ServingPrecision = "float32",
+) -> JaxPredictor:
+    """See `models.engine.Server.predictor`."""
+    return JaxPredictor(definition, weights, devices.resolve(device), precision)

@@ -17,9 +17,10 @@ from models.engine import Definition, is_normalised
 from models.frameworks.jax.compilation import Compiler
 from models.frameworks.jax.devices import describe, scope
 from models.frameworks.jax.images import normalised
-from models.frameworks.jax.network import Network, Tensors
+from models.frameworks.jax.network import DTYPES, Network, Tensors
 from models.frameworks.jax.samples import constants, filled
 from models.lengths import widened
+from models.serving import ServingPrecision
 from models.signature import Signature, TokenInput
 from models.weights import Weights
 
@@ -31,10 +32,12 @@ Shape = tuple[int, ...]
 class Forward:
     """The compiled forward passes of one architecture, shared by all its weights."""
 
-    def __init__(self, spec: Spec, signature: Signature, device: jax.Device) -> None:
-        self._device = device
-        with scope(device, "float32"):
-            self.network = Network(spec, signature, "float32")
+    def __init__(
+        self, spec: Spec, signature: Signature, device: jax.Device, precision: ServingPrecision
+    ) -> None:
+        self._device, self.precision = device, precision
+        with scope(device, precision):
+            self.network = Network(spec, signature, precision)
         self._compiler = Compiler(device, convolves=self.network.convolves)
         self._compiled: dict[Shape, Callable[..., jax.Array]] = {}
         self._lock = Lock()
@@ -62,13 +65,16 @@ class Forward:
     def _compile(self, arguments: tuple[Any, ...]) -> Callable[..., jax.Array]:
         """The pass for samples of this shape; threads that need the same one wait for the first."""
         shape = shape_of(arguments[1])
-        with self._lock, scope(self._device, "float32"):
+        with self._lock, scope(self._device, self.precision):
             if shape not in self._compiled:
                 self._compiled[shape] = self._compiler.compile(self._logits, *arguments)
             return self._compiled[shape]
 
     def _logits(self, tensors: Tensors, x: Any, mean: Any, inverse_std: Any) -> jax.Array:
-        return self.network.apply(tensors, normalised(x, mean, inverse_std), training=False)[0]
+        entered = normalised(x, mean, inverse_std)
+        if jnp.issubdtype(entered.dtype, jnp.floating):
+            entered = entered.astype(DTYPES[self.precision])
+        return self.network.apply(tensors, entered, training=False)[0]
 
 
 def shape_of(x: np.ndarray) -> Shape:
@@ -77,18 +83,20 @@ def shape_of(x: np.ndarray) -> Shape:
 
 
 @lru_cache(maxsize=32)
-def _forward(spec: Spec, signature: Signature, device: jax.Device) -> Forward:
-    return Forward(spec, signature, device)
+def _forward(spec: Spec, signature: Signature, device: jax.Device, precision: ServingPrecision) -> Forward:
+    return Forward(spec, signature, device, precision)
 
 
 class JaxPredictor:
-    """See `models.engine.Predictor`. Always float32, whatever precision the network was trained in."""
+    """See `models.engine.Predictor`. The precision is not the one that the network was trained in."""
 
-    def __init__(self, definition: Definition, weights: Weights, device: jax.Device) -> None:
+    def __init__(
+        self, definition: Definition, weights: Weights, device: jax.Device, precision: ServingPrecision
+    ) -> None:
         self.device = describe(device)
         self._input = definition.signature.input
-        self._forward = _forward(definition.spec, definition.signature, device)
-        with scope(device, "float32"):
+        self._forward = _forward(definition.spec, definition.signature, device, precision)
+        with scope(device, precision):
             self._tensors = self._forward.network.to_device(weights, device)
             self._normalisation = constants(definition.normalisation, jnp.float32, device)
 

@@ -12,6 +12,7 @@ from models.frameworks.torch.noise import Noise
 from models.frameworks.torch.serving import TorchPredictor
 from models.frameworks.torch.tensors import network_of
 from models.frameworks.torch.training import TorchTrainer, master_dtype
+from models.serving import ServingPrecision
 from models.state import Slots
 from models.training import TrainingSpec
 from models.weights import Weights
@@ -55,8 +56,14 @@ def trainer(
         return TorchTrainer(definition, training, splits, network, noise, optimizer, place)
 
 
-def predictor(definition: Definition, weights: Weights, *, device: Device = "cpu") -> TorchPredictor:
-    """See `models.engine.Engine.predictor`. Raises InvalidInput (no such device)."""
+def predictor(
+    definition: Definition,
+    weights: Weights,
+    *,
+    device: Device = "cpu",
+    precision: ServingPrecision = "float32",
+) -> TorchPredictor:
+    """See `models.engine.Server.predictor`. Raises InvalidInput (no such device)."""
     place = resolve(device)
     make_exact()
-    return TorchPredictor(definition, weights, place)
+    return TorchPredictor(definition, weights, place, precision)

@@ -3,7 +3,7 @@
 import { h, say, svg } from "./dom.js";
 import { ago, when } from "./format.js";
 
-export const FRAMEWORKS = { torch: "PyTorch", jax: "JAX" };
+export const FRAMEWORKS = { torch: "PyTorch", jax: "JAX", openvino: "OpenVINO" };
 export const other = (framework) => (framework === "torch" ? "jax" : "torch");
 
 export const jobPath = (id) => `/ui/jobs/${encodeURIComponent(id)}`;
