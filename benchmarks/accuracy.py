@@ -221,7 +221,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(required=True)
-    for run, epochs in ((reviews, 5), (fashion, 5), (resnet18, 2)):
+    for run, epochs in ((reviews, 8), (fashion, 5), (resnet18, 2)):
         kind = kinds.add_parser(run.__name__)
         kind.set_defaults(run=run)
         kind.add_argument("--epochs", type=int, default=epochs)

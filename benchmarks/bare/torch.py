@@ -109,6 +109,7 @@ class BiLSTM(nn.Module):
         options, reads = case.spec.model_dump(), case.input
         assert isinstance(reads, TokenInput)
         self.embedding = nn.Embedding(reads.vocabulary, options["embedding"], padding_idx=reads.padding)
+        self.embedding_dropout = nn.Dropout(options["embedding_dropout"])
         self.dropout = nn.Dropout(options["dropout"])
         self.lstm = nn.LSTM(
             options["embedding"], options["hidden"], options["layers"], batch_first=True, bidirectional=True
@@ -116,7 +117,7 @@ class BiLSTM(nn.Module):
         self.fc = nn.Linear(4 * options["hidden"], CLASSES)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        x_BTC, _ = self.lstm(self.dropout(self.embedding(ids_BT)))
+        x_BTC, _ = self.lstm(self.embedding_dropout(self.embedding(ids_BT)))
         pooled_BC = torch.cat((x_BTC.amax(1), x_BTC.mean(1)), dim=1)
         logits_BK: Tensor = self.fc(self.dropout(pooled_BC))
         return logits_BK

@@ -20,6 +20,7 @@ class BiLSTM(nnx.Module):
     def __init__(self, spec: BiLSTMSpec, vocabulary: int, padding: int, classes: int, dtype: DType) -> None:
         self.padding = padding
         self.embedding = Embedding(vocabulary, spec.embedding, dtype, padding=padding)
+        self.embedding_dropout = Dropout(spec.embedding_dropout)
         self.lstm = recurrence.BiLSTM(spec.embedding, spec.hidden, spec.layers, dtype)
         self.between = nnx.List([Dropout(spec.dropout) for _ in range(spec.layers - 1)])
         self.head_dropout = Dropout(spec.dropout)
@@ -29,7 +30,8 @@ class BiLSTM(nnx.Module):
         """ids_BT, padded at the end. Returns logits [B, K]."""
         allowed_BT = ids_BT != self.padding
         lengths_B = allowed_BT.sum(1)
-        x_BTC = self.lstm(0, self.embedding(ids_BT), lengths_B)
+        x_BTC = self.embedding_dropout(self.embedding(ids_BT), training)
+        x_BTC = self.lstm(0, x_BTC, lengths_B)
         for layer, dropout in enumerate(self.between, start=1):
             x_BTC = self.lstm(layer, dropout(x_BTC, training), lengths_B)
         pooled_BC = jnp.concatenate((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), axis=1)

@@ -22,8 +22,11 @@ class BiLSTMSpec(TextSpec):
     embedding: int = Field(default=100, ge=1, le=4096, description="Features of a token.")
     hidden: int = Field(default=128, ge=1, le=4096, description="Features of each direction.")
     layers: int = Field(default=2, ge=1, le=16, description="LSTM layers, one over the other.")
+    embedding_dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of the embeddings' features that are zeroed in training."
+    )
     dropout: float = Field(
-        default=0.5,
+        default=0.7,
         ge=0,
         lt=1,
         description="Share of features that are zeroed in training, between the LSTM layers and before the linear one.",

@@ -19,6 +19,7 @@ class BiLSTM(nn.Module):
         super().__init__()
         self.padding = padding
         self.embedding = nn.Embedding(vocabulary, spec.embedding, padding_idx=padding)
+        self.embedding_dropout = nn.Dropout(spec.embedding_dropout)
         self.lstm = nn.LSTM(spec.embedding, spec.hidden, spec.layers, bidirectional=True, batch_first=True)
         self.between = nn.ModuleList(nn.Dropout(spec.dropout) for _ in range(spec.layers - 1))
         self.head_dropout = nn.Dropout(spec.dropout)
@@ -28,7 +29,8 @@ class BiLSTM(nn.Module):
         """ids_BT, padded at the end -> logits_BK."""
         allowed_BT = ids_BT != self.padding
         lengths_B = allowed_BT.sum(1)
-        x_BTC = read_both_ways(self.lstm, 0, self.embedding(ids_BT), lengths_B)
+        x_BTC = self.embedding_dropout(self.embedding(ids_BT))
+        x_BTC = read_both_ways(self.lstm, 0, x_BTC, lengths_B)
         for layer, dropout in enumerate(self.between, start=1):
             x_BTC = read_both_ways(self.lstm, layer, dropout(x_BTC), lengths_B)
         pooled_BC = torch.cat((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), dim=1)
