@@ -14,6 +14,7 @@ import click
 import uvicorn
 
 from workers.settings import Settings
+from workers.trainer_environment import default_threads
 
 OPEN_STREAMS_GET_S = 3
 """Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
@@ -64,6 +65,8 @@ def serve(settings: Settings, door: socket.socket) -> None:
     """
     from app.main import create_app
 
+    # Each of the serving threads computes a batch of its own: together they have as many threads as there are cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(default_threads(settings.serving_threads)))
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -116,11 +116,13 @@ class Batcher:
                 self._rows -= len(one.x)
                 return
 
-    def take(self) -> list[Waiting]:
-        """What is computed next: the oldest that fit into a batch; nobody who has gone, and nobody too late."""
+    def take(self, runners: int = 1) -> list[Waiting]:
+        """What is computed next: the oldest that fit into a batch; nobody who has gone, and nobody too late. Of
+        several runners each leaves the others their part of what waits."""
         batch: list[Waiting] = []
         rows, now = 0, perf_counter()
-        while self._queue and (not batch or rows + len(self._queue[0].x) <= self._limits.rows):
+        most = min(self._limits.rows, -(-self._rows // runners))
+        while self._queue and (not batch or rows + len(self._queue[0].x) <= most):
             one = self._queue.popleft()
             self._rows -= len(one.x)
             if one.answer.done():
@@ -169,7 +171,7 @@ class RunnerPool:
 
     def __init__(self, executor: Executor, runners: int) -> None:
         self._executor = executor
-        self._free = runners
+        self._free = self._runners = runners
         self._ready: deque[Batcher] = deque()
 
     def want(self, batcher: Batcher) -> None:
@@ -181,7 +183,7 @@ class RunnerPool:
         loop = asyncio.get_running_loop()
         while self._free and self._ready:
             batcher = self._ready.popleft()
-            batch = batcher.take()
+            batch = batcher.take(self._runners)
             if batcher.wants_more:
                 self._ready.append(batcher)
             if batch:

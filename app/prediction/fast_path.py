@@ -10,10 +10,11 @@ logged on debug level only.
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -134,8 +135,7 @@ class FastPath:
         started = perf_counter()
         message: Message | None = None
         try:
-            async with asyncio.timeout(self._settings.body_grace_s):
-                message = await receive()
+            message = await _received(receive, self._settings.body_grace_s)
             if message["type"] != "http.request" or message.get("more_body", False):
                 await self.app(scope, _again(message, receive), send)
                 return
@@ -193,6 +193,34 @@ class _Request:
     route: str
     id: bytes
     query: Callable[[bytes], Query]
+
+
+async def _received(receive: Receive, seconds: float) -> Message:
+    """The next message. It usually is there already, and a clock is started only where it is not."""
+    receiving = receive()
+    assert isinstance(receiving, Coroutine)
+    try:
+        waits_for = receiving.send(None)
+    except StopIteration as arrived:
+        message: Message = arrived.value
+        return message
+    try:
+        async with asyncio.timeout(seconds):
+            return await _Rest(receiving, waits_for)
+    finally:
+        receiving.close()
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """A coroutine that was begun already, and what it waits for."""
+
+    coroutine: Coroutine[Any, None, Message]
+    waits_for: Any
+
+    def __await__(self) -> Generator[Any, None, Message]:
+        yield self.waits_for
+        return (yield from self.coroutine.__await__())
 
 
 def _again(message: Message | None, receive: Receive) -> Receive:

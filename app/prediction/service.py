@@ -1,6 +1,7 @@
 """Answers predictions: which version, which engine, then a batch with whoever else asks the same model."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -64,6 +65,8 @@ class PredictionService:
         self._versions: dict[str, ModelVersion] = {}
         self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
         self._generation = 0
+        self._looked = False
+        self._imported: set[EngineName] = set()
         self.statistics = Statistics()
         self.cache = ModelCache(self._load, self._loaders, settings.model_cache_bytes)
         metrics.watch_model_cache(self.cache.state)
@@ -111,15 +114,25 @@ class PredictionService:
 
     def at_hand(self, reference: str, engine: Engine) -> Served | None:
         """What a reference means and its model, if both are known and nothing has changed since."""
-        if self._watch.changed():
-            self._versions.clear()
-            self._generation += 1
+        if not self._looked:
+            self._look()
         version = self._versions.get(reference)
         if version is None:
             return None
         chosen = self._engine(version, engine)
         model = self.cache.ready((version.sha256, _variant(version, chosen)))
         return None if model is None else Served(version, chosen, model)
+
+    def _look(self) -> None:
+        """Whether anything has changed; asked once for all requests of a turn of the loop."""
+        if self._watch.changed():
+            self._versions.clear()
+            self._generation += 1
+        self._looked = True
+        asyncio.get_running_loop().call_soon(self._look_again)
+
+    def _look_again(self) -> None:
+        self._looked = False
 
     async def _found(self, reference: str, engine: Engine) -> Served:
         generation = self._generation
@@ -309,6 +322,11 @@ class PredictionService:
         server = engine.load_server(variant.engine)
         predictor = server.predictor(definition, file.weights, device=device, precision=variant.precision)
         pool = None if _seconds(card, predictor) < INLINE_S else self._pool
+        if variant.engine not in self._imported:
+            # What a framework brings stays; going through it would stop the garbage collector, and so everything, for
+            # a fifth of a second each time.
+            self._imported.add(variant.engine)
+            gc.freeze()
         limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
         raw, normalised = (
             Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input)) for _ in range(2)

@@ -90,6 +90,23 @@ def test_a_runner_that_is_free_takes_all_that_waits(executor: ThreadPoolExecutor
     assert [computed.logits.item() for computed in found] == [2 * i for i in range(12)]
 
 
+def test_of_two_runners_each_leaves_the_other_its_part(executor: ThreadPoolExecutor) -> None:
+    gate = Gate()
+
+    async def scenario() -> list[Computed]:
+        batcher = Batcher(gate, LIMITS, pool=RunnerPool(executor, 2))
+        answers = [batcher.submit(rows(i), SOON) for i in range(14)]
+        await asyncio.sleep(0.05)
+        assert batcher.waiting_rows == 12  # both are busy with one each
+        gate.open.set()
+        return await asyncio.gather(*answers)
+
+    found = in_loop(scenario)
+    assert gate.sizes[:2] == [1, 1]
+    assert max(gate.sizes) == 6
+    assert [computed.logits.item() for computed in found] == [2 * i for i in range(14)]
+
+
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_a_request_at_fault_fails_alone(threads: int, executor: ThreadPoolExecutor) -> None:
     async def scenario() -> list[Any]:

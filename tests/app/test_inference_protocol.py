@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from app.prediction.cache import LoadedModel, Variant
 from models.framework import ENGINES
 from tests.app.serving import (
     Registered,
@@ -103,6 +104,14 @@ def png(pixels: np.ndarray) -> bytes:
 
 def bytes_of(*elements: Any) -> np.ndarray:
     return np.array(elements, np.object_)
+
+
+def loaded(server: Running, name: str) -> LoadedModel:
+    """What the server has in memory on torch."""
+    sha256 = server.client.get(f"/models/{name}/versions/1").json()["sha256"]
+    found = server.services.predictions.cache.ready((sha256, Variant("torch")))
+    assert found is not None
+    return found
 
 
 def asked(server: Running, model: str, inputs: Sequence[Any], engine: str = "torch") -> list[dict[str, Any]]:
@@ -236,9 +245,7 @@ def test_texts_and_their_tokens_give_the_same(
     texts = tensor("text", bytes_of(*(text.encode() for text in TEXTS)), "BYTES", binary=binary)
     by_text = client.infer("words", [texts], parameters={"engine": "torch"})
     np.testing.assert_allclose(by_text.as_numpy("logits"), [one["logits"] for one in expected], atol=1e-6)
-    served_model = served.services.predictions.at_hand("words", "torch")
-    assert served_model is not None
-    rows = served_model.model.card.preprocessing.encoder.ids(TEXTS)  # type: ignore[union-attr]
+    rows = loaded(served, "words").card.preprocessing.encoder.ids(TEXTS)  # type: ignore[union-attr]
     ids = np.zeros((4, 5), np.int64)
     for row, found in enumerate(rows):
         ids[row, : len(found)] = found
@@ -280,9 +287,7 @@ def test_typed_columns_are_tensors_of_their_own(
         tensor("garden", garden[:, None], "BOOL"),
     ]
     np.testing.assert_allclose(client.infer("typed", tall).as_numpy("logits"), expected, atol=1e-5)
-    features = served.services.predictions.at_hand("typed", "torch")
-    assert features is not None
-    x = features.model.card.preprocessing.batch(items)
+    x = loaded(served, "typed").card.preprocessing.batch(items)
     found = client.infer("typed", [tensor("input", x, "FP32")])
     np.testing.assert_allclose(found.as_numpy("logits"), expected, atol=1e-5)
 
@@ -665,14 +670,13 @@ def test_a_client_may_wait_less_than_the_server_would(tmp_path: Path) -> None:
         assert server.client.post(url, json=body).status_code == 200
         gate = threading.Event()
         server.services.predictions.computers.submit(gate.wait, 30)
-        served = server.services.predictions.at_hand(model.name, "torch")
-        assert served is not None
+        served = loaded(server, model.name)
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(server.client.post, url, json=body)
             time.sleep(0.2)  # it is with the runner, and the next one waits behind it
             body["parameters"] = {"engine": "torch", "timeout": 50_000}
             second = threads.submit(server.client.post, url, json=body)
-            while not served.model.raw.waiting_rows:
+            while not served.raw.waiting_rows:
                 time.sleep(0.01)
             time.sleep(0.1)
             gate.set()
