@@ -74,13 +74,20 @@ class Metrics:
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._of_engine: dict[tuple[str, str], _OfEngine] = {}
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         # Anyone can invent a method; a series for each would fill the memory.
         method = method if method in KNOWN_METHODS else "OTHER"
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_s.labels(method, route).observe(seconds)
+        key = method, route, status
+        found = self._of_route.get(key)
+        if found is None:
+            counter = self._requests.labels(method, route, str(status))
+            found = self._of_route[key] = counter, self._request_s.labels(method, route)
+        counter, histogram = found
+        counter.inc()
+        histogram.observe(seconds)
 
     def observe_prediction(
         self, model: str, engine: str, computed: Computed, input_s: float, output_s: float

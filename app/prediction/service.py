@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from app.metrics import Metrics
 from app.prediction.batching import Batcher, Computed, Join, Limits, RunnerPool
-from app.prediction.cache import LoadedModel, ModelCache, Variant
+from app.prediction.cache import Key, LoadedModel, ModelCache, Variant
 from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
 from app.prediction.precision import kept_labels
 from app.prediction.query import Query, Reply, Served
@@ -63,6 +63,7 @@ class PredictionService:
         self._pool = RunnerPool(self.computers, settings.serving_threads)
         self._watch = watch(database)
         self._versions: dict[str, ModelVersion] = {}
+        self._known: dict[tuple[str, Engine], tuple[ModelVersion, Key]] = {}
         self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
         self._generation = 0
         self._looked = False
@@ -116,17 +117,23 @@ class PredictionService:
         """What a reference means and its model, if both are known and nothing has changed since."""
         if not self._looked:
             self._look()
-        version = self._versions.get(reference)
-        if version is None:
+        known = self._known.get((reference, engine))
+        if known is not None:
+            version, key = known
+        elif (found := self._versions.get(reference)) is None:
             return None
-        chosen = self._engine(version, engine)
-        model = self.cache.ready((version.sha256, _variant(version, chosen)))
-        return None if model is None else Served(version, chosen, model)
+        else:
+            version, key = found, self._key(found, engine)
+            if engine != "auto" or self._weighed_choice(version) is not None:  # else it may change
+                self._known[reference, engine] = version, key
+        model = self.cache.ready(key)
+        return None if model is None else Served(version, key[1].engine, model)
 
     def _look(self) -> None:
         """Whether anything has changed; asked once for all requests of a turn of the loop."""
         if self._watch.changed():
             self._versions.clear()
+            self._known.clear()
             self._generation += 1
         self._looked = True
         asyncio.get_running_loop().call_soon(self._look_again)
@@ -146,12 +153,13 @@ class PredictionService:
         if generation == self._generation:  # else it may have changed while it was looked up
             if len(self._versions) >= MOST_REFERENCES:
                 self._versions.clear()
+                self._known.clear()
             self._versions[reference] = version
-        chosen = self._engine(version, engine)
-        model = await self.cache.get(version.sha256, _variant(version, chosen), version.size_bytes)
+        _, variant = self._key(version, engine)
+        model = await self.cache.get(version.sha256, variant, version.size_bytes)
         if engine == "auto" and self._settings.measure_engines:
             self._weigh(version)
-        return Served(version, chosen, model)
+        return Served(version, variant.engine, model)
 
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""
@@ -296,18 +304,24 @@ class PredictionService:
         except NotFound as error:
             raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
 
-    def _engine(self, version: ModelVersion, asked: Engine) -> EngineName:
+    def _key(self, version: ModelVersion, asked: Engine) -> Key:
         """`auto` is the engine that was measured to be the fastest. Until that is known it is one that is ready, so
         that nobody waits; of several, the one that trained it, or torch."""
         if asked != "auto":
-            return asked
-        weighed = self._verdicts.get(_weighing(version))
-        if weighed is not None and weighed.done() and not weighed.cancelled() and not weighed.exception():
-            return weighed.result().choice
+            return version.sha256, _variant(version, asked)
+        if (choice := self._weighed_choice(version)) is not None:
+            return version.sha256, _variant(version, choice)
         loaded = self.cache.loaded(version.sha256)
         ready = [one.engine for one in loaded if one == _variant(version, one.engine)]
         usual: EngineName = version.framework or FRAMEWORKS[0]
-        return usual if usual in ready or not ready else ready[0]
+        return version.sha256, _variant(version, usual if usual in ready or not ready else ready[0])
+
+    def _weighed_choice(self, version: ModelVersion) -> EngineName | None:
+        """The fastest engine, once it is known."""
+        weighed = self._verdicts.get(_weighing(version))
+        if weighed is None or not weighed.done() or weighed.cancelled() or weighed.exception():
+            return None
+        return weighed.result().choice
 
     def _load(self, sha256: str, variant: Variant) -> LoadedModel:
         """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model; NotInstalled;

@@ -9,8 +9,9 @@ two processes of one thread, and batches of up to 32 that wait for nothing where
 Tandem serves from each of its engines, and from OpenVINO in bfloat16. `parse-only` is a raw ASGI server that parses the
 body and answers at once; `bare loop` is the folded network without a server, in two threads.
 
-Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. The load comes from this machine, from wrk where it is
-installed (Python else), and shares its cores. One answer of each server is checked before, with Python every one.
+Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. The load comes
+from this machine, from wrk where it is installed (Python else), and shares its cores. One answer of each server is
+checked before, with Python every one.
 """
 
 import argparse
