@@ -33,10 +33,11 @@ demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from e
 up: $(SETUP) ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@$(BIN)/tandem up
 
-bench: $(SETUP) ## measure training, start-up and prediction rates
+bench: $(SETUP) ## measure training, start-up and prediction rates, beside other servers
 	$(BIN)/python -m benchmarks.architectures
 	$(BIN)/python -m benchmarks.job_start
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.serving
 
 lock: $(UV) ## resolve the newest allowed dependencies into the lock files
 	$(COMPILE) --upgrade --output-file requirements.lock
