@@ -73,6 +73,7 @@ class PredictionService:
         metrics.watch_model_cache(self.cache.state)
 
     def close(self) -> None:
+        gc.unfreeze()  # libraries count what is left of theirs when the process ends
         self._watch.close()
         for threads in (self._loaders, self._warmers, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)

@@ -19,9 +19,9 @@ def test_an_unknown_address_is_a_problem_with_the_nearest_one(client: httpx.Clie
 
 
 def test_a_wrong_method_says_which_are_right(client: httpx.Client) -> None:
-    answer = client.patch("/models/some-model/versions/1")
-    assert_problem(answer, 405, None, "DELETE and GET")
-    assert answer.headers["allow"] == "DELETE, GET"
+    answer = client.put("/models/some-model/versions/1")
+    assert_problem(answer, 405, None, "DELETE and GET and PATCH")
+    assert answer.headers["allow"] == "DELETE, GET, PATCH"
 
 
 def test_every_answer_has_a_request_id_of_its_own(client: httpx.Client) -> None:
