@@ -175,4 +175,12 @@ def load_server(name: EngineName) -> Server:
             f"The engine {name!r} needs a package that this server lacks: pip install 'tandem[{name}]'.",
             pointer="/engine",
         )
-    return cast(Server, import_module(f"models.frameworks.{name}"))
+    try:
+        return cast(Server, import_module(f"models.frameworks.{name}"))
+    except ImportError as error:
+        if name not in OPTIONAL:
+            raise
+        raise NotInstalled(
+            f"The engine {name!r} cannot be used, for its package does not import here: {error}",
+            pointer="/engine",
+        ) from error

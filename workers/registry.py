@@ -311,6 +311,12 @@ def _delete(session: Session, versions: Sequence[ModelVersion]) -> None:
     session.execute(
         delete(VersionRow).where(VersionRow.name == versions[0].name, VersionRow.version.in_(numbers))
     )
+    # A name that comes back does so as a new one does.
+    left = exists().where(VersionRow.name == versions[0].name)
+    session.execute(
+        update(ModelRow).where(ModelRow.name == versions[0].name, ~left).values(enabled=True),
+        execution_options={"synchronize_session": False},
+    )
     announce(session)
 
 

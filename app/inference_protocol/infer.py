@@ -15,16 +15,19 @@ from models.weights import ModelCard
 
 LENGTH_HEADER = "inference-header-content-length"
 JSON = (b"content-type", b"application/json")
+LONGEST_NUMBER = 18
+"""Digits of a version; no more surely fit the database's integers."""
 BINARY = (b"content-type", b"application/octet-stream")
 
 
 @dataclass(frozen=True)
 class InferQuery:
-    """See `query.Query`. `most_rows`: the most that one request may have."""
+    """See `query.Query`. `most_rows`: the most that one request may have. `size`: of its body, in bytes."""
 
     model: str
     request: InferRequest
     most_rows: int
+    size: int
 
     @property
     def engine(self) -> Engine:
@@ -35,7 +38,7 @@ class InferQuery:
         return self.request.timeout_s
 
     def is_quick(self, card: ModelCard) -> bool:
-        return inputs.is_quick(self.request)
+        return self.size <= inputs.QUICK_BYTES and inputs.is_quick(self.request)
 
     def read(self, card: ModelCard) -> np.ndarray:
         outputs.check(self.request, card)
@@ -57,14 +60,14 @@ class InferQuery:
 
 def query(model: str, body: bytes, header_length: str | None, most_rows: int) -> InferQuery:
     """The query that a body asks. Raises Malformed, InvalidInput, NotSupported."""
-    return InferQuery(model, parse(body, header_length), most_rows)
+    return InferQuery(model, parse(body, header_length), most_rows, len(body))
 
 
 def reference(model: str, version: str | None) -> str:
     """What an address means, as `name`, `name@3`, `name@alias` or a job's id. Raises InvalidInput."""
     if version is None:
         return model
-    if not (version.isascii() and version.isdigit()):
+    if not (version.isascii() and version.isdigit()) or len(version) > LONGEST_NUMBER:
         raise InvalidInput(
             f"{version[:40]!r} is no version; versions are numbers from 1.", pointer="/version"
         )
@@ -88,19 +91,16 @@ def plain(body: bytes, encoding: str, most_bytes: int) -> bytes:
 
 
 def _inflated(body: bytes, most_bytes: int) -> bytes:
-    """Of either format, by its first bytes; gzip files may stand one behind the other."""
-    found = b""
-    while body:
-        stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        try:
-            found += stream.decompress(body, most_bytes + 1 - len(found))
-        except zlib.error:
-            raise Malformed("The body is not what its Content-Encoding says.") from None
-        if len(found) > most_bytes:
-            raise TooLarge(
-                f"The body is too large once it is unpacked: at most {most_bytes} bytes are taken."
-            )
-        if not stream.eof:
-            raise Malformed("The compressed body is cut short.")
-        body = stream.unused_data
+    """Of either format, by its first bytes."""
+    stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        found = stream.decompress(body, most_bytes + 1)
+    except zlib.error:
+        raise Malformed("The body is not what its Content-Encoding says.") from None
+    if len(found) > most_bytes:
+        raise TooLarge(f"The body is too large once it is unpacked: at most {most_bytes} bytes are taken.")
+    if not stream.eof:
+        raise Malformed("The compressed body is cut short.")
+    if stream.unused_data:
+        raise Malformed("Something follows the compressed body. Send it as one piece.")
     return found

@@ -22,7 +22,7 @@ from app.schemas.predictions import Engine
 from models import engine
 from models.data.dataset import Split
 from models.engine import Definition, Predictor
-from models.errors import CorruptArtifact, InvalidInput, NotFound, NotSupported, Unavailable
+from models.errors import CorruptArtifact, InvalidInput, NotFound, NotInstalled, NotSupported, Unavailable
 from models.exports.checking import samples
 from models.framework import ENGINES, FRAMEWORKS, EngineName
 from models.preparation import raw_batches
@@ -100,7 +100,10 @@ class PredictionService:
             x = await asyncio.get_running_loop().run_in_executor(self._readers, query.read, card)
         input_s = perf_counter() - start
         queue = served.model.queue(x)
-        waiting = queue.submit(x, began + (query.timeout_s or self._settings.predict_timeout_s))
+        patience_s = self._settings.predict_timeout_s
+        if query.timeout_s is not None:
+            patience_s = min(patience_s, query.timeout_s)
+        waiting = queue.submit(x, began + patience_s)
         computed = await (waiting if queue.is_inline else _while_there(queue, waiting, receive))
         if computed is None:
             return None
@@ -244,7 +247,7 @@ class PredictionService:
             one = Variant(name, precision(name))
             try:
                 found[one] = await self.cache.get(version.sha256, one, version.size_bytes)
-            except NotSupported as error:
+            except (NotSupported, NotInstalled) as error:
                 unusable[name] = error.detail
         return found, unusable
 
@@ -341,11 +344,13 @@ class PredictionService:
             # What a framework brings stays; going through it would stop the garbage collector, and so everything, for
             # a fifth of a second each time.
             self._imported.add(variant.engine)
+            gc.collect()  # what is garbage now would stay too
             gc.freeze()
         limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
-        raw, normalised = (
-            Batcher(predictor.logits, limits, pool=pool, join=_join(card.signature.input)) for _ in range(2)
-        )
+        join = _join(card.signature.input)
+        raw = Batcher(predictor.logits, limits, pool=pool, join=join)
+        # Never on the event loop: batches of them are compiled as they come.
+        normalised = Batcher(predictor.logits, limits, pool=self._pool, join=join)
         self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
         return LoadedModel(card, predictor, raw, normalised)
 

@@ -207,7 +207,9 @@ async def _inferred(reference: str, request: Request, uses: Services) -> Respons
         plain = protocol.plain(body, encoding, settings.max_body_bytes)
         return protocol.query(reference, plain, length, settings.max_batch_items)
 
-    asked = await off_the_loop_if_large(query, await request.body())
+    body = await request.body()
+    # What a small compressed body becomes may be large.
+    asked = await (run_sync(query, body) if encoding else off_the_loop_if_large(query, body))
     return response(await uses.predictions.predict(asked, request.receive))
 
 

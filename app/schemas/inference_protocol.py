@@ -327,7 +327,9 @@ class RequestParameters(BaseModel):
     """Others are ignored."""
 
     model_config = ConfigDict(extra="allow")
-    engine: str | None = Field(default=None, description="`auto`, `torch` or `jax`: which one computes.")
+    engine: str | None = Field(
+        default=None, description="`auto`, `torch`, `jax` or `openvino`: which one computes."
+    )
     timeout: int | None = Field(default=None, description="Microseconds that the request may wait.")
     binary_data_output: bool | None = Field(default=None, description="Whether all outputs follow the JSON.")
 

@@ -395,6 +395,10 @@ def test_models_are_unloaded_and_loaded(served: Running, client: triton.Inferenc
         with pytest.raises(InferenceServerException, match="There is no model 'nobody'") as unknown:
             act("nobody")
         assert unknown.value.status() == "404"
+    client.unload_model("resting")
+    assert served.client.delete("/models/resting").status_code == 200
+    registered(served.services, name="resting")
+    client.infer("resting", given)  # the name came back as a new one
     with pytest.raises(InferenceServerException, match="no parameters") as refused:
         client.load_model("resting", config="{}")
     assert refused.value.status() == "501"
@@ -595,6 +599,8 @@ BYTES_HEAD = json.dumps({"inputs": [text(data=None, parameters={"binary_data_siz
         ("pictures", b"{}", {"Content-Encoding": "br"}, 400, "gzip"),
         ("pictures", b"{}", {"Content-Encoding": "gzip"}, 400, "Content-Encoding"),
         ("pictures", gzip.compress(HEAD)[:-9], {"Content-Encoding": "gzip"}, 400, "cut short"),
+        ("pictures", gzip.compress(b"") * 5000, {"Content-Encoding": "gzip"}, 400, "one piece"),
+        ("pictures/versions/" + "9" * 50, json.dumps({"inputs": [image()]}).encode(), {}, 400, "is no version"),
         ("pictures", zlib.compress(bytes(300_000)), {"Content-Encoding": "deflate"}, 413, "unpacked"),
         ("pictures", bytes(200_001), {}, 413, "too large"),
         ("nobody", json.dumps({"inputs": [image()]}).encode(), {}, 404, "no model 'nobody'"),

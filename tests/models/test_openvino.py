@@ -2,9 +2,11 @@
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from models import engine
 from models.catalog import architectures
@@ -132,6 +134,16 @@ def test_threads_get_their_own_answers():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_models_may_be_loaded_at_the_same_time():
+    call = torch.nn.Module.__call__
+    with ThreadPoolExecutor(3) as threads:
+        loaded = list(threads.map(predictors, ("cnn", "resnet18", "vit")))
+    assert torch.nn.Module.__call__ is call
+    for name, (found, reference) in zip(("cnn", "resnet18", "vit"), loaded, strict=True):
+        x = batch(CASES[name][1], 3)
+        np.testing.assert_allclose(found.logits(x), reference.logits(x), atol=2e-4)
 
 
 def test_nobody_is_told_of_its_use():

@@ -25,6 +25,8 @@ from models.weights import Weights
 HINTS: Mapping[ServingPrecision, str] = {"float32": "f32", "bfloat16": "bf16"}
 EXAMPLE_TOKENS = 16
 CORE = openvino.Core()
+EXPORTING = threading.Lock()
+"""torch traces by replacing methods of all modules for a while: two traces at once would not put them back."""
 # With a newer torch than OpenVINO knows, it tells of every operation that has gone, needed or not.
 logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
 
@@ -38,10 +40,10 @@ class OpenVINOPredictor:
         self._input = definition.signature.input
         self._normalisation = definition.normalisation
         cores = _cores()
-        # As many batches at a time as there are cores, each on one: threads that share a core wait for each other.
+        # As many batches at a time as leave each the threads that torch has for one, and no two threads on a core.
         options = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "NUM_STREAMS": str(cores),
+            "NUM_STREAMS": str(max(1, cores // torch.get_num_threads())),
             "INFERENCE_NUM_THREADS": str(cores),
             "ENABLE_CPU_PINNING": "NO",
         }
@@ -77,11 +79,12 @@ class OpenVINOPredictor:
 
 def _graph(definition: Definition, weights: Weights) -> openvino.Model:
     """The network from its normalised input on. Raises NotSupported."""
-    decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
     # `openvino.convert_model` does the same, and reports its use to the makers besides.
     frontend = FrontEndManager().load_by_framework("pytorch")
     try:
-        model: openvino.Model = frontend.convert(frontend.load(decoder))
+        with EXPORTING:
+            decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
+            model: openvino.Model = frontend.convert(frontend.load(decoder))
     except OpConversionFailure:
         raise NotSupported(
             f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use another.",
