@@ -4,16 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import Receive, Scope, Send
 
 from app import openapi
+from app.counts import Counts
 from app.handlers import Handlers
-from app.metrics import Metrics
 from app.middleware.body_limits import BodyLimits, Limits
 from app.middleware.observation import Observation
 from app.middleware.problems import Problems
@@ -23,10 +21,11 @@ from app.prediction.service import PredictionService
 from app.routes import ROUTERS
 from app.security import HostCheck, KeyCheck, SecurityHeaders
 from app.services import Services, close_services, open_services
-from workers import job_queries
+from app.siblings import Place
 from workers.reconciler import Reconciler
 from workers.settings import Settings
 
+ALONE = Place()
 UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
@@ -41,31 +40,17 @@ TAGS = [
 ]
 
 
-class Application(FastAPI):
-    """FastAPI, with the fast path to predictions before all of its layers."""
+def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
+    """The API on these settings, as one of several processes or alone. Nothing is opened before it starts.
 
-    def __init__(self, settings: Settings, metrics: Metrics, **given: Any) -> None:
-        super().__init__(**given)
-        self._fast_path = FastPath(super().__call__, settings, metrics, self._predictions)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._fast_path(scope, receive, send)
-
-    def _predictions(self) -> PredictionService | None:
-        services: Services | None = getattr(self.state, "services", None)
-        return None if services is None else services.predictions
-
-
-def create_app(settings: Settings) -> FastAPI:
-    """The API on these settings. Nothing is opened before it starts."""
-    metrics = Metrics()
-    app = Application(
-        settings,
-        metrics,
+    `state.fast_path` is for the connections (see `server.config`); on another server's all goes the usual way.
+    """
+    counts = Counts()
+    app = FastAPI(
         title="Tandem",
         version=version("tandem"),
-        lifespan=partial(_running, settings=settings, metrics=metrics),
-        middleware=_middleware(settings, metrics),
+        lifespan=partial(_running, settings=settings, counts=counts, place=place),
+        middleware=_middleware(settings, counts),
         openapi_tags=TAGS,
         docs_url=None,  # routes/pages.py has it, without another site's scripts
         redoc_url=None,
@@ -74,26 +59,33 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     Handlers(route for router in ROUTERS for route in router.routes).install(app)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # as FastAPI's guide does
+    app.state.fast_path = FastPath(settings, counts, partial(_predictions, app))
     return app
 
 
+def _predictions(app: FastAPI) -> PredictionService | None:
+    services: Services | None = getattr(app.state, "services", None)
+    return None if services is None else services.predictions
+
+
 @asynccontextmanager
-async def _running(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncIterator[None]:
+async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Place) -> AsyncIterator[None]:
     # Errors name the nearest parameter with it; made here, it does not hold up the first request that is wrong.
     await run_sync(app.openapi)
-    services = await run_sync(open_services, settings, metrics)
-    metrics.watch_jobs(partial(job_queries.counts, services.database))
+    services = await run_sync(open_services, settings, counts, place)
     reconciler = Reconciler(services.database, services.store, settings)
     reconciler.start()
+    await services.siblings.start()
     app.state.services = services
     try:
         yield
     finally:
+        services.siblings.stop()
         await run_sync(reconciler.stop)
         await run_sync(close_services, services)
 
 
-def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
+def _middleware(settings: Settings, counts: Counts) -> list[Middleware]:
     """From the outside in: named and observed first, so that refusals are too."""
     key = settings.api_key.get_secret_value() if settings.api_key else None
     limits = Limits(
@@ -105,7 +97,7 @@ def _middleware(settings: Settings, metrics: Metrics) -> list[Middleware]:
     )
     return [
         Middleware(RequestId),
-        Middleware(Observation, metrics=metrics),
+        Middleware(Observation, counts=counts),
         Middleware(SecurityHeaders),
         Middleware(Problems),
         Middleware(HostCheck, allowed=settings.allowed_hosts),

@@ -1,153 +1,127 @@
-"""What `GET /metrics` says, in Prometheus' terms."""
+"""What `GET /metrics` says, in Prometheus' terms: each series by the process of this server that counted it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.prediction.batching import Computed
+from app.counts import PARTS, Counts, Distribution, Predicted
+from app.siblings import State
 from models.errors import Unavailable
 from models.framework import Framework
 from workers.job_records import Status
 
 JobCounts = Callable[[], Mapping[tuple[Framework, Status], int]]
+States = Mapping[int, State]
 
-REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-PART_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS_S)
-PARTS = ("input", "queue", "infer", "output")
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BY_ENGINE = ("process", "model", "engine")
 
 
-class _OfEngine(NamedTuple):
-    predictions: Counter
-    batch_size: Histogram
-    input_s: Histogram
-    queue_s: Histogram
-    infer_s: Histogram
-    output_s: Histogram
+def text(states: States, jobs: JobCounts) -> bytes:
+    """The metrics of these processes, by their number, and the jobs of the database."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(states, jobs))
+    return generate_latest(registry)
 
 
-class Metrics:
-    """The counters of one application, in a registry of its own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "tandem_http_requests",
-            "Requests answered.",
-            ("method", "route", "status"),
-            registry=self.registry,
-        )
-        self._request_s = Histogram(
-            "tandem_http_request_seconds",
-            "Time from request to the end of the answer.",
-            ("method", "route"),
-            buckets=REQUEST_BUCKETS_S,
-            registry=self.registry,
-        )
-        by_engine = ("model", "engine")
-        self._predictions = Counter(
-            "tandem_predictions", "Inputs predicted.", by_engine, registry=self.registry
-        )
-        self._failures = Counter(
-            "tandem_prediction_failures",
-            "Requests to a known model that were not answered with a prediction.",
-            by_engine,
-            registry=self.registry,
-        )
-        self._prediction_s = Histogram(
-            "tandem_prediction_seconds",
-            "Time of a request's parts: reading its inputs (input), waiting for a runner (queue), the batch that it is"
-            " in (infer), writing the answer (output).",
-            (*by_engine, "part"),
-            buckets=PART_BUCKETS_S,
-            registry=self.registry,
-        )
-        self._batch_size = Histogram(
-            "tandem_prediction_batch_size",
-            "Inputs computed at once, counted for each batch.",
-            by_engine,
-            buckets=BATCH_BUCKETS,
-            registry=self.registry,
-        )
-        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._of_engine: dict[tuple[str, str], _OfEngine] = {}
-
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        # Anyone can invent a method; a series for each would fill the memory.
-        method = method if method in KNOWN_METHODS else "OTHER"
-        key = method, route, status
-        found = self._of_route.get(key)
-        if found is None:
-            counter = self._requests.labels(method, route, str(status))
-            found = self._of_route[key] = counter, self._request_s.labels(method, route)
-        counter, histogram = found
-        counter.inc()
-        histogram.observe(seconds)
-
-    def observe_prediction(
-        self, model: str, engine: str, computed: Computed, input_s: float, output_s: float
-    ) -> None:
-        of = self._of_engine.get((model, engine)) or self._about(model, engine)
-        of.predictions.inc(len(computed.logits))
-        of.input_s.observe(input_s)
-        of.queue_s.observe(computed.queue_s)
-        of.infer_s.observe(computed.compute_s)
-        of.output_s.observe(output_s)
-        if computed.leads:
-            of.batch_size.observe(computed.batch_size)
-
-    def observe_failure(self, model: str, engine: str) -> None:
-        self._failures.labels(model, engine).inc()
-
-    def _about(self, model: str, engine: str) -> "_OfEngine":
-        """The series of one model on one engine: finding them by their labels takes longer than counting."""
-        parts = (self._prediction_s.labels(model, engine, part) for part in PARTS)
-        found = _OfEngine(
-            self._predictions.labels(model, engine), self._batch_size.labels(model, engine), *parts
-        )
-        self._of_engine[model, engine] = found
-        return found
-
-    def watch_jobs(self, counts: JobCounts) -> None:
-        """Report jobs by framework and status, counted anew at every scrape."""
-        self.registry.register(_Jobs(counts))
-
-    def watch_model_cache(self, state: Callable[[], Mapping[str, float]]) -> None:
-        """Report the model cache: each of these numbers under its name."""
-        self.registry.register(_ModelCache(state))
-
-    def text(self) -> bytes:
-        return generate_latest(self.registry)
-
-
-class _Jobs(Collector):
-    def __init__(self, counts: JobCounts) -> None:
-        self._counts = counts
-
-    def describe(self) -> Iterator[Metric]:
-        yield self._empty()
+class _Collected(Collector):
+    def __init__(self, states: States, jobs: JobCounts) -> None:
+        self._states, self._jobs = states, jobs
 
     def collect(self) -> Iterator[Metric]:
-        family = self._empty()
-        # Without its database the process still has the rest to tell.
-        with suppress(Unavailable):
-            for (framework, status), number in self._counts().items():
-                family.add_metric((framework, status), number)
+        counts = {str(process): state.counts for process, state in sorted(self._states.items())}
+        yield from _requests(counts)
+        predicted = {key: found for process, one in counts.items() for key, found in _by_engine(process, one)}
+        yield from _predictions(predicted)
+        yield from _model_caches(self._states)
+        yield _job_counts(self._jobs)
+
+
+def _requests(counts: Mapping[str, Counts]) -> Iterator[Metric]:
+    answered = CounterMetricFamily(
+        "tandem_http_requests", "Requests answered.", labels=("process", "method", "route", "status")
+    )
+    seconds = HistogramMetricFamily(
+        "tandem_http_request_seconds",
+        "Time from request to the end of the answer.",
+        labels=("process", "method", "route"),
+    )
+    for process, one in counts.items():
+        for (method, route, status), count in list(one.requests.items()):
+            answered.add_metric((process, method, route, str(status)), count)
+        for (method, route), times in list(one.request_s.items()):
+            _add(seconds, (process, method, route), (times,))
+    yield answered
+    yield seconds
+
+
+def _by_engine(process: str, counts: Counts) -> Iterator[tuple[tuple[str, ...], list[Predicted]]]:
+    """All versions of a model together, by process, model and engine."""
+    found: dict[tuple[str, ...], list[Predicted]] = {}
+    for (model, _, engine), one in list(counts.predicted.items()):
+        found.setdefault((process, model, engine), []).append(one)
+    yield from found.items()
+
+
+def _predictions(predicted: Mapping[tuple[str, ...], list[Predicted]]) -> Iterator[Metric]:
+    inputs = CounterMetricFamily("tandem_predictions", "Inputs predicted.", labels=BY_ENGINE)
+    failures = CounterMetricFamily(
+        "tandem_prediction_failures",
+        "Requests to a known model that were not answered with a prediction.",
+        labels=BY_ENGINE,
+    )
+    seconds = HistogramMetricFamily(
+        "tandem_prediction_seconds",
+        "Time of a request's parts: reading its inputs (input), waiting for a runner (queue), the batch that it is"
+        " in (infer), writing the answer (output).",
+        labels=(*BY_ENGINE, "part"),
+    )
+    sizes = HistogramMetricFamily(
+        "tandem_prediction_batch_size", "Inputs computed at once, counted for each batch.", labels=BY_ENGINE
+    )
+    for key, versions in predicted.items():
+        inputs.add_metric(key, sum(one.inputs for one in versions))
+        failures.add_metric(key, sum(one.failures for one in versions))
+        for part in PARTS:
+            _add(seconds, (*key, part), [getattr(one, part) for one in versions])
+        _add(sizes, key, [_batch_sizes(one) for one in versions])
+    yield from (inputs, failures, seconds, sizes)
+
+
+def _batch_sizes(found: Predicted) -> Distribution:
+    sizes = Distribution(BATCH_BUCKETS)
+    for size, batches in list(found.batches.items()):
+        sizes.observe(size, batches.count)
+    return sizes
+
+
+def _add(family: HistogramMetricFamily, labels: Iterable[str], parts: Iterable[Distribution]) -> None:
+    """One histogram of several with the same bounds."""
+    parts = list(parts)
+    totals = accumulate(map(sum, zip(*(part.counts for part in parts), strict=True)))
+    bounds = [*map(repr, map(float, parts[0].bounds)), "+Inf"]
+    family.add_metric(tuple(labels), list(zip(bounds, totals, strict=True)), sum(part.sum for part in parts))
+
+
+def _model_caches(states: States) -> Iterator[Metric]:
+    names = {name for state in states.values() for name in state.model_cache}
+    for name in sorted(names):
+        family = GaugeMetricFamily(
+            f"tandem_model_cache_{name}", f"The model cache's {name}.", labels=("process",)
+        )
+        for process, state in sorted(states.items()):
+            family.add_metric((str(process),), state.model_cache[name])
         yield family
 
-    def _empty(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily("tandem_jobs", "Jobs by status.", labels=("framework", "status"))
 
-
-class _ModelCache(Collector):
-    def __init__(self, state: Callable[[], Mapping[str, float]]) -> None:
-        self._state = state
-
-    def collect(self) -> Iterator[Metric]:
-        for name, number in self._state().items():
-            yield GaugeMetricFamily(f"tandem_model_cache_{name}", f"The model cache's {name}.", value=number)
+def _job_counts(jobs: JobCounts) -> Metric:
+    family = GaugeMetricFamily("tandem_jobs", "Jobs by status.", labels=("framework", "status"))
+    # Without its database the process still has the rest to tell.
+    with suppress(Unavailable):
+        for labels, number in jobs().items():
+            family.add_metric(labels, number)
+    return family

@@ -1,32 +1,68 @@
-"""The API's process: its socket, uvicorn, and how it stops."""
-
-from __future__ import annotations
+"""The API's socket, and the process or processes behind it."""
 
 import contextlib
 import ipaddress
 import os
+import selectors
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 
 import click
-import uvicorn
 
+from workers.gpus import visible_gpus
+from workers.keeper import Keeper
 from workers.settings import Settings
-from workers.trainer_environment import default_threads
 
-OPEN_STREAMS_GET_S = 3
-"""Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
+LOOK_EVERY_S = 0.25
+STOPPING_GETS_S = 8.0
+"""For the requests that are open, the streams among them, and what is being loaded."""
 
 
-class Server(uvicorn.Server):
-    """Tells people when it is ready."""
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[list[socket.socket]]:
+    """A socket for each process on the settings' address, taken before anything else starts; from now on SIGTERM is a
+    Ctrl-C.
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
-            click.echo(f"Tandem is ready on {address(sockets[0])} (its requests: /docs). Ctrl-C stops it.")
+    Raises ClickException when the address is taken or open to strangers without a key, or when there are fewer GPUs
+    than processes that want one.
+    """
+    refuse_open_door(settings)
+    refuse_too_many(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        doors = _doors(settings)
+    except OSError as problem:
+        where = f"{settings.host}:{settings.port}"
+        raise click.ClickException(
+            f"Cannot listen on {where}: {problem.strerror}. Choose another --port."
+        ) from problem
+    with contextlib.ExitStack() as held:
+        for door in doors:
+            held.enter_context(door)
+        yield doors
+
+
+def serve(settings: Settings, doors: Sequence[socket.socket]) -> None:
+    """Serve the API on these sockets, by a process for each, until SIGINT or SIGTERM.
+
+    Exits with status 1 when it could not start; why stands in the log.
+    """
+    if len(doors) == 1:
+        from app.process import serve as serve_here
+        from app.siblings import Place
+
+        serve_here(settings, doors[0], Place(), lambda: _say_ready(doors))
+        return
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="tandem-") as folder,
+        _Processes(settings, doors, folder) as all_,
+    ):
+        all_.run()
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -38,52 +74,96 @@ def refuse_open_door(settings: Settings) -> None:
         )
 
 
-@contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
-    """A socket on the settings' address, taken before anything else starts; from now on SIGTERM is a Ctrl-C.
-
-    Raises ClickException when the address is taken, or open to strangers without a key.
-    """
-    refuse_open_door(settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        door = socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=2048)
-    except OSError as problem:
-        where = f"{settings.host}:{settings.port}"
+def refuse_too_many(settings: Settings) -> None:
+    """Raises ClickException when processes would have to share a GPU."""
+    if settings.serving_device != "cuda" or settings.processes == 1:
+        return
+    if settings.processes > (found := len(visible_gpus())):
         raise click.ClickException(
-            f"Cannot listen on {where}: {problem.strerror}. Choose another --port."
-        ) from problem
-    with door:
-        yield door
+            f"Each process serves from a GPU of its own: there are {found} for {settings.processes}. Start"
+            f" {max(1, found)} with --processes or TANDEM_PROCESSES."
+        )
 
 
-def serve(settings: Settings, door: socket.socket) -> None:
-    """Serve the API on this socket until SIGINT or SIGTERM.
+def _doors(settings: Settings) -> list[socket.socket]:
+    """Sockets among which the kernel shares the connections. We hold them all, so that those of a process that has died
+    wait for its successor."""
+    host = settings.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Without sharing, it fails where another server has the address, even one that would share it.
+    alone = socket.create_server((host, settings.port), family=family, backlog=2048)
+    if settings.processes == 1:
+        return [alone]
+    port = alone.getsockname()[1]
+    alone.close()
+    return [
+        socket.create_server((host, port), family=family, backlog=2048, reuse_port=True)
+        for _ in range(settings.processes)
+    ]
 
-    Raises ClickException when it could not start; why stands in the log.
-    """
-    from app.main import create_app
 
-    # Each of the serving threads computes a batch of its own: together they have as many threads as there are cores.
-    os.environ.setdefault("OMP_NUM_THREADS", str(default_threads(settings.serving_threads)))
-    if settings.serving_device == "cpu":
-        # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
-        os.environ["JAX_PLATFORMS"] = "cpu"
-    config = uvicorn.Config(
-        create_app(settings),
-        loop="auto",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=OPEN_STREAMS_GET_S,
-    )
-    server = Server(config)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
-        server.run(sockets=[door])
-    if not server.started:
-        sys.exit(1)
+class _Processes:
+    """The processes of the API, each kept running."""
+
+    def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: str) -> None:
+        self._doors = doors
+        self._ready, self._say = os.pipe()
+        self._environments = [_environment(settings, number) for number in range(len(doors))]
+        self._keepers = [
+            Keeper(f"api {number}", self._command(number, folder), keep=(door.fileno(), self._say))
+            for number, door in enumerate(doors)
+        ]
+
+    def _command(self, number: int, folder: str) -> list[str]:
+        given = {"door": self._doors[number].fileno(), "place": number, "folder": folder, "ready": self._say}
+        options = (text for name, value in given.items() for text in (f"--{name}", str(value)))
+        return [sys.executable, "-m", "app.process", *options]
+
+    def run(self) -> None:
+        """Until it is interrupted. Exits with status 1 when one of them ends before it is ready the first time."""
+        self._await_ready()
+        _say_ready(self._doors)
+        while True:
+            time.sleep(LOOK_EVERY_S)
+            for keeper, environment in zip(self._keepers, self._environments, strict=True):
+                keeper.revive(environment)
+
+    def _await_ready(self) -> None:
+        waiting = len(self._keepers)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ready, selectors.EVENT_READ)
+            while waiting:
+                if selector.select(LOOK_EVERY_S):
+                    waiting -= len(os.read(self._ready, waiting))
+                elif any(keeper.pid is None for keeper in self._keepers):
+                    sys.exit(1)
+
+    def __enter__(self) -> "_Processes":
+        for keeper, environment in zip(self._keepers, self._environments, strict=True):
+            keeper.start(environment)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        deadline = time.monotonic() + STOPPING_GETS_S
+        for keeper in self._keepers:
+            keeper.ask_to_end()
+        for keeper in self._keepers:
+            keeper.await_end(deadline)
+        os.close(self._ready)
+        os.close(self._say)
+
+
+def _environment(settings: Settings, number: int) -> dict[str, str]:
+    """The settings, and the GPU of this process."""
+    found = settings.environment()
+    if settings.serving_device == "cuda":
+        found["CUDA_VISIBLE_DEVICES"] = visible_gpus()[number]
+    return found
+
+
+def _say_ready(doors: Sequence[socket.socket]) -> None:
+    many = f" in {len(doors)} processes" if len(doors) > 1 else ""
+    click.echo(f"Tandem is ready on {address(doors[0])}{many} (its requests: /docs). Ctrl-C stops it.")
 
 
 def address(door: socket.socket) -> str:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 
+from app.counts import Counts
 from app.exports.service import ExportService
-from app.metrics import Metrics
 from app.prediction.service import PredictionService
 from app.publishing import Publisher
+from app.siblings import Place, Siblings, State
 from app.streams import Streams
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -29,26 +30,27 @@ class Services:
     exports: ExportService
     streams: Streams
     ingestion: CapacityLimiter
-    metrics: Metrics
+    siblings: Siblings
 
 
-def open_services(settings: Settings, metrics: Metrics) -> Services:
+def open_services(settings: Settings, counts: Counts, place: Place) -> Services:
     """Services on a database that is up to date. `close_services` ends them."""
     for folder in (settings.artifacts_dir, settings.uploads_dir):
         folder.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.migrate()
     store = ArtifactStore(settings.artifacts_dir)
+    predictions = PredictionService(settings, database, store, counts)
     return Services(
         settings=settings,
         database=database,
         store=store,
         publisher=Publisher(settings, database),
-        predictions=PredictionService(settings, database, store, metrics),
+        predictions=predictions,
         exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
-        metrics=metrics,
+        siblings=Siblings(place, lambda: State(counts, predictions.cache.state())),
     )
 
 

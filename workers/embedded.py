@@ -13,16 +13,13 @@ import structlog
 
 from models.errors import Conflict, Unavailable
 from models.framework import FRAMEWORKS, Framework
-from workers import processes
 from workers.database import Database
+from workers.keeper import Keeper
 from workers.settings import Settings
 from workers.trainer_environment import default_threads
 from workers.valkey import EmbeddedValkey
 
 LOOK_EVERY_S = 0.25
-LONGEST_PAUSE_S = 30.0
-SETTLED_AFTER_S = 60.0
-"""A worker that lived so long starts again at once when it dies."""
 BROKER_PATIENCE_S = 3.0
 WORKERS_PATIENCE_S = 4.0
 """On top of the grace that trainers get."""
@@ -49,7 +46,9 @@ class Stack:
         self._valkey = EmbeddedValkey(settings.data_dir / "broker") if own_broker else None
         threads = settings.threads or default_threads(settings.slots * len(FRAMEWORKS))
         self.settings = settings.model_copy(update={"threads": threads})
-        self._workers = {framework: Keeper(framework, command(framework)) for framework in FRAMEWORKS}
+        self._workers = {
+            framework: Keeper(f"worker {framework}", command(framework)) for framework in FRAMEWORKS
+        }
         self._folder = _Folder(settings.data_dir)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -131,51 +130,6 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-class Keeper:
-    """Keeps one worker running."""
-
-    def __init__(self, framework: Framework, command: Sequence[str]) -> None:
-        self._framework, self._command = framework, command
-        self._process: processes.Process | None = None
-        self._began = self._due = 0.0
-        self._deaths = 0
-
-    @property
-    def pid(self) -> int | None:
-        alive = self._process is not None and self._process.poll() is None
-        return self._process.pid if alive and self._process is not None else None
-
-    def start(self, environment: dict[str, str]) -> None:
-        self._process = processes.spawn(self._command, environment=environment)
-        self._began = time.monotonic()
-
-    def revive(self, environment: dict[str, str]) -> None:
-        """Start a worker that died; the more often it did in a row, the later."""
-        if self._process is not None and (status := self._process.poll()) is not None:
-            self._note_death(processes.last_words(status))
-        if self._process is None and time.monotonic() >= self._due:
-            self.start(environment)
-
-    def ask_to_end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-
-    def await_end(self, deadline: float) -> None:
-        if self._process is not None:
-            processes.await_end(self._process, deadline - time.monotonic())
-
-    def kill(self) -> None:
-        if self._process is not None:
-            processes.kill(self._process)
-
-    def _note_death(self, how: str) -> None:
-        now = time.monotonic()
-        self._deaths = 0 if now - self._began > SETTLED_AFTER_S else self._deaths + 1
-        pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(self._deaths, 10)) if self._deaths else 0.0
-        log.warning("a worker died", framework=self._framework, how=how, again_in_s=pause_s)
-        self._process, self._due = None, now + pause_s
 
 
 class _Folder:

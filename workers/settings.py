@@ -65,8 +65,17 @@ class Settings(BaseSettings):
     )
     max_event_streams: int = Field(default=100, ge=0, description="Live streams of events at a time.")
 
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes of the API on its one port: several for models so small that the server is what takes"
+        " the time, each with a copy of what it serves. With serving_device cuda each has a GPU of its own.",
+    )
     serving_device: Literal["auto", "cpu", "cuda"] = "cpu"
-    serving_threads: int = Field(default=2, ge=1, description="Predictions computed at a time.")
+    serving_threads: int = Field(
+        default=2, ge=1, description="Predictions computed at a time, by each process."
+    )
     max_waiting_predictions: int = Field(
         default=1024,
         ge=1,

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def address_options(command: Command) -> Command:
-    """Adds `--host` and `--port`."""
+    """Adds `--host`, `--port` and `--processes`."""
+    command = click.option(
+        "--processes",
+        type=click.IntRange(1, 256),
+        help="Processes of the API on the one port. [default: TANDEM_PROCESSES, else 1]",
+    )(command)
     command = click.option("--port", type=click.IntRange(0, 65535), help="[default: TANDEM_PORT, else 8000]")(
         command
     )
@@ -31,29 +36,29 @@ def address_options(command: Command) -> Command:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where everything is kept. [default: TANDEM_DATA_DIR, else ./tandem-data]",
 )
-def up(host: str | None, port: int | None, data: Path | None) -> None:
+def up(host: str | None, port: int | None, processes: int | None, data: Path | None) -> None:
     """Serve everything on this machine until Ctrl-C: the API, a broker and one worker per framework."""
     from app.server import listening, serve
     from workers import logging
     from workers.embedded import Stack
 
-    settings = _settings(host=host, port=port, data_dir=data)
+    settings = _settings(host=host, port=port, processes=processes, data_dir=data)
     logging.configure(settings)
-    with listening(settings) as door, Stack(settings) as stack:
-        serve(stack.settings, door)
+    with listening(settings) as doors, Stack(settings) as stack:
+        serve(stack.settings, doors)
 
 
 @click.command()
 @address_options
-def api(host: str | None, port: int | None) -> None:
+def api(host: str | None, port: int | None, processes: int | None) -> None:
     """Serve the API alone; workers and broker run elsewhere."""
     from app.server import listening, serve
     from workers import logging
 
-    settings = _settings(host=host, port=port)
+    settings = _settings(host=host, port=port, processes=processes)
     logging.configure(settings)
-    with listening(settings) as door:
-        serve(settings, door)
+    with listening(settings) as doors:
+        serve(settings, doors)
 
 
 @click.command()

@@ -1,11 +1,11 @@
-"""One log line and one observation of the metrics for every request."""
+"""One log line and one count for every request."""
 
 from time import perf_counter
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.metrics import Metrics
+from app.counts import Counts
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/ui/static/{digest}/{file:path}"})
 """Asked every few seconds by machines, or two dozen at a time by a page: in the log only on debug level."""
@@ -17,9 +17,9 @@ log = structlog.get_logger("app.access")
 class Observation:
     """Says what was asked and answered, by route template: addresses with ids in them would never end."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, counts: Counts) -> None:
         self.app = app
-        self.metrics = metrics
+        self.counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +41,7 @@ class Observation:
 
     def _report(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
-        self.metrics.observe_request(scope["method"], route, status, seconds)
+        self.counts.request(scope["method"], route, status, seconds)
         write = log.debug if route in QUIET else log.info
         write(
             "request",

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -31,17 +32,19 @@ class Computed:
     leads: bool
 
 
+Outcome = Computed | Exception
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A request in the queue. `deadline` and `since` are `perf_counter`'s."""
+    """A request in the queue or being computed. `deadline` and `since` are `perf_counter`'s; `tell` gets its outcome on
+    the event loop, unless whoever waits for it has gone."""
 
     x: np.ndarray
-    answer: asyncio.Future[Computed]
+    tell: Callable[[Outcome], None]
     since: float
     deadline: float
-
-
-Outcome = Computed | Exception
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,36 +88,38 @@ class Batcher:
         return self._rows
 
     def submit(self, x: np.ndarray, deadline: float) -> asyncio.Future[Computed]:
-        """The request's logits, when they are there.
+        """As `enqueue`; who cancels the future has gone. It raises what computing these samples alone raises, or
+        Unavailable when its turn did not come before the deadline."""
+        answer: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
+        waiting = self.enqueue(x, deadline, partial(_resolve, answer))
+        answer.add_done_callback(lambda answer: self.leave(waiting) if answer.cancelled() else None)
+        return answer
 
-        Raises Unavailable when the queue is full. The future raises what computing these samples alone raises, or
-        Unavailable when its turn did not come before the deadline.
-        """
+    def enqueue(self, x: np.ndarray, deadline: float, tell: Callable[[Outcome], None]) -> Waiting:
+        """Have the request computed, and told its outcome. Raises Unavailable when the queue is full."""
         if self._rows + len(x) > self._limits.waiting and self._queue:
             raise Unavailable(
                 f"{self._rows} inputs wait for this model already. Try again shortly.",
                 code="too_many_predictions",
             )
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Computed] = loop.create_future()
-        self._queue.append(Waiting(x, answer, perf_counter(), deadline))
+        waiting = Waiting(x, tell, perf_counter(), deadline)
+        self._queue.append(waiting)
         self._rows += len(x)
         if not self._asked:
             self._asked = True
             if self._pool is None:
+                loop = asyncio.get_running_loop()
                 loop.call_soon(self._turn, loop)
             else:
                 self._pool.want(self)
-        return answer
+        return waiting
 
-    def give_up(self, answer: asyncio.Future[Computed]) -> None:
+    def leave(self, waiting: Waiting) -> None:
         """Whoever waits for this has gone: it leaves the queue, unless it is being computed."""
-        answer.cancel()
-        for one in self._queue:
-            if one.answer is answer:
-                self._queue.remove(one)
-                self._rows -= len(one.x)
-                return
+        waiting.gone = True
+        if waiting in self._queue:
+            self._queue.remove(waiting)
+            self._rows -= len(waiting.x)
 
     def take(self, runners: int = 1) -> list[Waiting]:
         """What is computed next: the oldest that fit into a batch; nobody who has gone, and nobody too late. Of
@@ -125,10 +130,8 @@ class Batcher:
         while self._queue and (not batch or rows + len(self._queue[0].x) <= most):
             one = self._queue.popleft()
             self._rows -= len(one.x)
-            if one.answer.done():
-                continue
             if now > one.deadline:
-                one.answer.set_exception(_too_late(now - one.since))
+                one.tell(_too_late(now - one.since))
                 continue
             batch.append(one)
             rows += len(one.x)
@@ -203,12 +206,17 @@ class RunnerPool:
 
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
     for one, outcome in zip(batch, outcomes, strict=True):
-        if one.answer.done():  # its client has gone
-            continue
-        if isinstance(outcome, Exception):
-            one.answer.set_exception(outcome)
-        else:
-            one.answer.set_result(outcome)
+        if not one.gone:
+            one.tell(outcome)
+
+
+def _resolve(answer: asyncio.Future[Computed], outcome: Outcome) -> None:
+    if answer.done():  # cancelled within this turn of the loop
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 def _too_late(waited_s: float) -> Unavailable:

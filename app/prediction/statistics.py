@@ -1,11 +1,12 @@
-"""What has been predicted since the process started, by version: counts and times as Triton's statistics extension has
-them. Source: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
+"""What has been predicted since the server started, by version, as Triton's statistics extension has it.
+Source: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from time import time
+from typing import Self
 
-from app.prediction.batching import Computed
+from app.counts import Counts, Distribution, Predicted
 
 
 @dataclass(slots=True)
@@ -18,6 +19,9 @@ class Duration:
     def add(self, seconds: float, count: int = 1) -> None:
         self.count += count
         self.ns += round(seconds * 1e9)
+
+    def add_all(self, of: Distribution) -> None:
+        self.add(of.sum, of.count)
 
 
 @dataclass(slots=True)
@@ -39,34 +43,25 @@ class VersionStatistics:
     compute_output: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
 
-
-class Statistics:
-    """Used on the event loop only."""
-
-    def __init__(self) -> None:
-        self._versions: dict[tuple[str, int], VersionStatistics] = {}
-
-    def of(self, name: str, version: int) -> VersionStatistics:
-        """What is counted of this version; nothing yet, if nobody has asked it."""
-        found = self._versions.get((name, version))
-        if found is None:
-            found = self._versions[name, version] = VersionStatistics()
+    @classmethod
+    def of(cls, counts: Iterable[Counts], name: str, version: int) -> Self:
+        """Of all processes together."""
+        found = cls()
+        for one in counts:
+            for (model, number, _), predicted in one.predicted.items():
+                if (model, number) == (name, version):
+                    found._add(predicted)
         return found
 
-    def succeeded(
-        self, name: str, version: int, computed: Computed, input_s: float, output_s: float, total_s: float
-    ) -> None:
-        seen = self.of(name, version)
-        seen.inferences += len(computed.logits)
-        seen.last_inference_ms = round(time() * 1000)
-        seen.success.add(total_s)
-        seen.queue.add(computed.queue_s)
-        seen.compute_input.add(input_s)
-        seen.compute_infer.add(computed.compute_s)
-        seen.compute_output.add(output_s)
-        if computed.leads:
-            seen.executions += 1
-            seen.batches.setdefault(computed.batch_size, Duration()).add(computed.compute_s)
-
-    def failed(self, name: str, version: int, total_s: float) -> None:
-        self.of(name, version).fail.add(total_s)
+    def _add(self, predicted: Predicted) -> None:
+        self.inferences += predicted.inputs
+        self.last_inference_ms = max(self.last_inference_ms, predicted.last_ms)
+        self.success.add(predicted.total_s, predicted.output.count)
+        self.fail.add(predicted.failure_s, predicted.failures)
+        self.queue.add_all(predicted.queue)
+        self.compute_input.add_all(predicted.input)
+        self.compute_infer.add_all(predicted.infer)
+        self.compute_output.add_all(predicted.output)
+        for size, batches in predicted.batches.items():
+            self.executions += batches.count
+            self.batches.setdefault(size, Duration()).add(batches.seconds, batches.count)

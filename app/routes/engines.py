@@ -17,4 +17,4 @@ async def get_engines(name: Name, version: Version, uses: Uses) -> Engines:
     """The engine that `auto` takes for a version: each is timed on this machine, on the model's own input, and
     compared with the reference. What is not known yet is measured now, which takes some seconds."""
     found = await run_sync(registry.version, uses.database, name, version)
-    return Engines.of(found, await uses.predictions.verdict(found))
+    return Engines.of(found, await uses.predictions.choice.verdict(found))

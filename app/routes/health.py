@@ -1,18 +1,21 @@
 """For orchestrators and monitoring."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from app import metrics as app_metrics
 from app.deps import Uses
 from app.errors import NotReady
 from app.openapi import problems
 from app.schemas.operations import Alive, Ready
 from app.services import Services
 from models.errors import FieldProblem, TandemError, Unavailable
-from workers import broker
+from workers import broker, job_queries
 
 router = APIRouter(tags=["Operations"])
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,9 +51,12 @@ def readyz(uses: Uses) -> Ready:
         }
     ),
 )
-def metrics(uses: Uses) -> Response:
-    """Requests, predictions, jobs by status, and the models in memory."""
-    return Response(uses.metrics.text(), media_type=PROMETHEUS)
+async def metrics(uses: Uses) -> Response:
+    """Requests, predictions, jobs by status, and the models in memory. `process` is the one of this server's that
+    counted."""
+    states = await uses.siblings.states()
+    text = await run_sync(app_metrics.text, states, partial(job_queries.counts, uses.database))
+    return Response(text, media_type=PROMETHEUS)
 
 
 def check(uses: Services, *names: str) -> None:

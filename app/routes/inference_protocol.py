@@ -11,7 +11,9 @@ from app.deps import Uses
 from app.inference_protocol import infer as protocol
 from app.inference_protocol.infer import LENGTH_HEADER
 from app.openapi import REFERENCE, problems
-from app.prediction.fast_path import FAILED, INFER_ROUTES
+from app.prediction.connection import FAILED
+from app.prediction.fast_path import INFER_ROUTES
+from app.prediction.statistics import VersionStatistics
 from app.routes import health
 from app.routes.predictions import response
 from app.schemas.inference_protocol import (
@@ -71,7 +73,7 @@ def server_ready(uses: Uses) -> Ready:
 async def all_statistics(uses: Uses) -> Statistics:
     """Counts and times of every version."""
     found = await run_sync(registry.every, uses.database)
-    return _statistics(uses, *(version for model in found for version in model.versions))
+    return await _statistics(uses, *(version for model in found for version in model.versions))
 
 
 @router.get("/models/{model}", responses=problems(404))
@@ -119,13 +121,13 @@ async def model_statistics(model: ModelName, uses: Uses) -> Statistics:
     """Counts and times of a model's versions."""
     found = await run_sync(registry.resolve, uses.database, model)
     versions = (await run_sync(registry.get, uses.database, found.name)).versions
-    return _statistics(uses, *(versions if model == found.name else (found,)))
+    return await _statistics(uses, *(versions if model == found.name else (found,)))
 
 
 @router.get("/models/{model}/versions/{version}/stats", responses=problems(404))
 async def version_statistics(model: ModelName, version: VersionName, uses: Uses) -> Statistics:
     """Counts and times of a version."""
-    return _statistics(
+    return await _statistics(
         uses, await run_sync(registry.resolve, uses.database, protocol.reference(model, version))
     )
 
@@ -269,10 +271,12 @@ for path in (
     router.add_api_route(path, _unsupported, methods=["GET", "POST"], include_in_schema=False)
 
 
-def _statistics(uses: Services, *versions: ModelVersion) -> Statistics:
-    seen = uses.predictions.statistics
+async def _statistics(uses: Services, *versions: ModelVersion) -> Statistics:
+    counts = [state.counts for state in (await uses.siblings.states()).values()]
     return Statistics(
-        model_stats=tuple(ModelStatistics.of(one, seen.of(one.name, one.version)) for one in versions)
+        model_stats=tuple(
+            ModelStatistics.of(one, VersionStatistics.of(counts, one.name, one.version)) for one in versions
+        )
     )
 
 

@@ -69,7 +69,7 @@ async def change_version(
     """Choose the precision that a version's predictions are computed in. A reduced one is compared with float32 on the
     version's validation split first, which may take a while, and taken on the engines that keep enough labels."""
     found = await run_sync(registry.version, uses.database, name, version)
-    return ModelVersion.of(await uses.predictions.set_precision(found, change.serving.precision))
+    return ModelVersion.of(await uses.predictions.choice.set_precision(found, change.serving.precision))
 
 
 @router.delete("/{name}/versions/{version}", responses=problems(403, 404))

@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.process import config
 from app.services import Services
 from app.submission import settled
 from models import catalog
@@ -44,9 +45,7 @@ class Running:
 @contextmanager
 def running(settings: Settings, create: Callable[[Settings], FastAPI] = create_app) -> Iterator[Running]:
     app = create(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on")
-    )
+    server = uvicorn.Server(config(app, timeout_graceful_shutdown=1, lifespan="on"))
     with socket.create_server(("127.0.0.1", 0)) as door:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
         thread.start()

@@ -92,7 +92,9 @@ def test_requests_are_counted_by_route_template(server: Running) -> None:
         server.client.get(f"/jobs/{name}")
     server.client.request("BREW", "/jobs")
     text = server.client.get("/metrics").text
-    assert 'tandem_http_requests_total{method="GET",route="/jobs/{job_id}",status="404"} 2.0' in text
+    assert (
+        'tandem_http_requests_total{method="GET",process="0",route="/jobs/{job_id}",status="404"} 2.0' in text
+    )
     assert "no-such-job" not in text
     assert "BREW" not in text
     assert "tandem_http_request_seconds_bucket" in text

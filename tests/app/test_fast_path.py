@@ -109,7 +109,7 @@ def test_ids_are_never_repeated(guarded: Running) -> None:
 
 
 def test_requests_are_counted_as_on_the_usual_way(guarded: Running) -> None:
-    line = 'tandem_http_requests_total{method="POST",route="/predict",status="200"}'
+    line = 'tandem_http_requests_total{method="POST",process="0",route="/predict",status="200"}'
 
     def counted() -> float:
         text = guarded.client.get("/metrics").text

@@ -431,11 +431,11 @@ def test_statistics_count_inputs_batches_and_failures(
     assert {"counted", "pictures", "rows"} <= every
     text = served.client.get("/metrics").text
     engine = "torch"
-    assert f'tandem_predictions_total{{engine="{engine}",model="counted"}} 8.0' in text
-    assert f'tandem_prediction_failures_total{{engine="{engine}",model="counted"}} 1.0' in text
-    assert f'tandem_prediction_batch_size_count{{engine="{engine}",model="counted"}} 3.0' in text
+    assert f'tandem_predictions_total{{engine="{engine}",model="counted",process="0"}} 8.0' in text
+    assert f'tandem_prediction_failures_total{{engine="{engine}",model="counted",process="0"}} 1.0' in text
+    assert f'tandem_prediction_batch_size_count{{engine="{engine}",model="counted",process="0"}} 3.0' in text
     for part in ("input", "queue", "infer", "output"):
-        line = f'tandem_prediction_seconds_count{{engine="{engine}",model="counted",part="{part}"}} 3.0'
+        line = f'tandem_prediction_seconds_count{{engine="{engine}",model="counted",part="{part}",process="0"}} 3.0'
         assert line in text
 
 

@@ -236,7 +236,7 @@ def test_predictions_are_counted(client: httpx.Client, register: Register, x: np
     register(name="counted-model", seed=60)
     predicted(client, model="counted-model", inputs=x.tolist(), engine="torch")
     text = client.get("/metrics").text
-    assert 'tandem_predictions_total{engine="torch",model="counted-model"} 3.0' in text
+    assert 'tandem_predictions_total{engine="torch",model="counted-model",process="0"} 3.0' in text
     assert "tandem_model_cache_models" in text
     assert 'tandem_jobs{framework="torch",status="succeeded"}' in text
 

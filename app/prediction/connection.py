@@ -1,0 +1,199 @@
+"""A connection of the server: uvicorn's, which answers what the fast path takes by itself.
+
+It leans on the attributes by which uvicorn's own protocol keeps its state: `headers` and `scope` of the request being
+read, `cycle`, the exchange that is open, and `pipeline`, the requests behind it.
+"""
+
+import asyncio
+from time import perf_counter
+from typing import Any
+
+import httptools
+import structlog
+from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.prediction.fast_path import Admitted, FastPath
+from app.prediction.query import Reply
+from app.prediction.service import PredictionService
+
+FAILED = "tandem.failed"
+"""Where a scope that goes the usual way holds the error that was found here."""
+
+log = structlog.get_logger("app.access")
+
+
+class Connection(HttpToolsProtocol):
+    """What is admitted waits for its body, which usually has come with its headers; else it goes the usual way."""
+
+    cycle: Any
+    """uvicorn's `RequestResponseCycle` or our `Exchange`; None before the first request."""
+
+    def __init__(self, fast_path: FastPath, **given: Any) -> None:
+        super().__init__(**given)
+        self.fast_path = fast_path
+        self._admitted: Admitted | None = None
+        self._pieces = b""
+        self._exchange: Exchange | None = None
+
+    def on_headers_complete(self) -> None:
+        is_free = self.cycle is None or self.cycle.response_complete
+        if is_free and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
+            admitted = self.fast_path.admitted(self.url, self.headers)
+            if admitted is not None and self.parser.should_keep_alive():
+                self._admitted, self._pieces = admitted, b""
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._admitted is None:
+            super().on_body(body)
+        else:
+            self._pieces += body
+
+    def on_message_complete(self) -> None:
+        admitted, self._admitted = self._admitted, None
+        service = self.fast_path.service()
+        if admitted is None:
+            super().on_message_complete()
+        elif service is None:
+            self._go_the_usual_way()
+            super().on_message_complete()
+        else:
+            self._exchange = Exchange(self, admitted, self._pieces)
+            self.cycle = self._exchange
+            self._exchange.begin(service)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._admitted is not None:  # the rest of the body is still to come
+            self._admitted = None
+            if not self.transport.is_closing():
+                self._go_the_usual_way()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._exchange is not None:
+            self._exchange.leave()
+        super().connection_lost(exc)
+
+    def _go_the_usual_way(self) -> None:
+        super().on_headers_complete()
+        super().on_body(self._pieces)
+
+    def dispatch(self, scope: Any, target: bytes, body: bytes, keep_alive: bool) -> None:
+        """Hand a whole request to the application. Others may have been read since."""
+        address = httptools.parse_url(target)
+        scope.update(
+            method="POST",
+            path=address.path.decode(),
+            raw_path=address.path,
+            query_string=address.query or b"",
+        )
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += body
+        cycle.more_body = False
+        if self.cycle is self._exchange:  # else it is that of a request behind this one
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+
+
+class Exchange:
+    """A request and its answer. It stands where uvicorn has its cycle, and has the attributes that uvicorn asks for."""
+
+    __slots__ = (
+        "_began", "_body", "_connection", "_gone", "_leave", "_request", "_scope", "_target",
+        "body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, request: Admitted, body: bytes) -> None:
+        self._connection = connection
+        self._request = request
+        self._body = body
+        self._scope: Any = connection.scope
+        self._target = connection.url
+        self._began = perf_counter()
+        self._leave: Any = None
+        self._gone: asyncio.Event | None = None
+        self.keep_alive = True
+        self.disconnected = self.response_complete = self.more_body = False
+        self.message_event = self  # uvicorn sets it when the connection is lost
+
+    def set(self) -> None:
+        """See `leave`, which is told the same."""
+
+    def begin(self, service: PredictionService) -> None:
+        try:
+            query = self._request.query(self._body)
+            self._leave = service.begin(query, self._tell)
+            if self._leave is None:
+                self._gone = asyncio.Event()
+                connection = self._connection
+                task = connection.loop.create_task(self._predict(service, query))
+                task.add_done_callback(connection.tasks.discard)
+                connection.tasks.add(task)
+        except Exception as error:  # noqa: BLE001 - told the usual way
+            self._fail(error)
+
+    def leave(self) -> None:
+        """The client has gone."""
+        if self.response_complete:
+            return
+        self.disconnected = self.response_complete = True
+        if self._leave is not None:
+            self._leave()
+        if self._gone is not None:
+            self._gone.set()
+        log.info("client_disconnected", path=self._target.decode())
+
+    async def _predict(self, service: PredictionService, query: Any) -> None:
+        try:
+            reply = await service.predict(query, self._receive)
+        except Exception as error:  # noqa: BLE001 - told the usual way
+            self._tell(error)
+        else:
+            if reply is not None:
+                self._tell(reply)
+
+    async def _receive(self) -> Message:
+        assert self._gone is not None
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    def _tell(self, found: Reply | Exception) -> None:
+        if self.disconnected:
+            return
+        if isinstance(found, Exception):
+            self._fail(found)
+        else:
+            self._answer(found)
+
+    def _answer(self, reply: Reply) -> None:
+        connection, request = self._connection, self._request
+        self.response_complete = True
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        head = connection.fast_path.head(reply.headers, connection.server_state.default_headers)
+        connection.transport.write(
+            b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
+            % (head, close, request.id, len(reply.body), reply.body)
+        )
+        connection.fast_path.answered(request, self._target, perf_counter() - self._began)
+        if not self.keep_alive:
+            connection.transport.close()
+        connection.on_response_complete()
+
+    def _fail(self, error: Exception) -> None:
+        self.response_complete = True
+        self._scope[FAILED] = error
+        self._connection.dispatch(self._scope, self._target, self._body, self.keep_alive)

@@ -1,0 +1,59 @@
+"""Keeps child processes running, with a pause where they die again and again."""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from workers import processes
+
+LONGEST_PAUSE_S = 30.0
+SETTLED_AFTER_S = 60.0
+"""A process that lived so long starts again at once when it dies."""
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """Keeps one process running; `name` is its name in the log, `keep` the file descriptors that it inherits."""
+
+    def __init__(self, name: str, command: Sequence[str], keep: Sequence[int] = ()) -> None:
+        self._name, self._command, self._keep = name, command, keep
+        self._process: processes.Process | None = None
+        self._began = self._due = 0.0
+        self._deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        alive = self._process is not None and self._process.poll() is None
+        return self._process.pid if alive and self._process is not None else None
+
+    def start(self, environment: dict[str, str]) -> None:
+        self._process = processes.spawn(self._command, environment=environment, keep=self._keep)
+        self._began = time.monotonic()
+
+    def revive(self, environment: dict[str, str]) -> None:
+        """Start one that died; the more often it did in a row, the later."""
+        if self._process is not None and (status := self._process.poll()) is not None:
+            self._note_death(processes.last_words(status))
+        if self._process is None and time.monotonic() >= self._due:
+            self.start(environment)
+
+    def ask_to_end(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def await_end(self, deadline: float) -> None:
+        if self._process is not None:
+            processes.await_end(self._process, deadline - time.monotonic())
+
+    def kill(self) -> None:
+        if self._process is not None:
+            processes.kill(self._process)
+
+    def _note_death(self, how: str) -> None:
+        now = time.monotonic()
+        self._deaths = 0 if now - self._began > SETTLED_AFTER_S else self._deaths + 1
+        pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(self._deaths, 10)) if self._deaths else 0.0
+        log.warning("a process died; starting it again", process=self._name, how=how, again_in_s=pause_s)
+        self._process, self._due = None, now + pause_s
