@@ -32,7 +32,11 @@ def listening(settings: Settings) -> Iterator[list[socket.socket]]:
     """
     refuse_open_door(settings)
     refuse_too_many(settings)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for one in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT too: what a script starts in the background ignores it
+        signal.signal(one, signal.default_int_handler)
     try:
         doors = _doors(settings)
     except OSError as problem:

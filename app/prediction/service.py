@@ -43,7 +43,7 @@ class PredictionService:
         self.computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
         self._watch = watch(database)
         self._versions: dict[str, ModelVersion] = {}
-        self._known: dict[tuple[str, Engine], tuple[ModelVersion, Key]] = {}
+        self._known: dict[tuple[str, Engine], tuple[Served, Key]] = {}
         self._generation = 0
         self._looked = False
         pool = RunnerPool(self.computers, settings.serving_threads)
@@ -117,17 +117,21 @@ class PredictionService:
         """What a reference means and its model, if both are known and nothing has changed since."""
         if not self._looked:
             self._look()
-        known = self._known.get((reference, engine))
-        if known is not None:
-            version, key = known
-        elif (found := self._versions.get(reference)) is None:
+        if (known := self._known.get((reference, engine))) is not None:
+            served, key = known
+            if self.cache.ready(key) is served.model:
+                return served
+        version = self._versions.get(reference)
+        if version is None:
             return None
-        else:
-            version, key = found, self.choice.key(found, engine)
-            if engine != "auto" or self.choice.known(version) is not None:  # else it may change
-                self._known[reference, engine] = version, key
+        key = self.choice.key(version, engine)
         model = self.cache.ready(key)
-        return None if model is None else Served(version, key[1].engine, model)
+        if model is None:
+            return None
+        served = Served(version, key[1].engine, model)
+        if engine != "auto" or self.choice.known(version) is not None:  # else it may change
+            self._known[reference, engine] = served, key
+        return served
 
     def _look(self) -> None:
         """Whether anything has changed; asked once for all requests of a turn of the loop."""

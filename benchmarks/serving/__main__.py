@@ -6,8 +6,8 @@
 `tiny` is an MLP for rows of 32 numbers in JSON: what a server itself costs. `image` is ResNet-18 for 32x32 pictures,
 each a PNG in base64. Tandem trains both first. Peers get the same network as a TorchScript file with BatchNorm folded,
 two processes of one thread, and batches of up to 32 that wait for nothing where they can be told so.
-Tandem serves from each of its engines, and from OpenVINO in bfloat16. `parse-only` is a raw ASGI server that parses the
-body and answers at once; `bare loop` is the folded network without a server, in two threads.
+Tandem serves from each of its engines, and from OpenVINO in bfloat16; and in two processes, `x2`. `parse-only` is a raw
+ASGI server that parses the body and answers at once, in one process or in two; `bare loop` is the folded network without a server, in two threads.
 
 Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. The load comes
 from this machine, from wrk where it is installed (Python else), and shares its cores. One answer of each server is
@@ -54,6 +54,7 @@ PORT = 8790
 START_S = 120
 WARM_UP_S = 3.0
 BATCH = 32
+LIMITS = ("parse-only", "parse-only x2")
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,19 @@ def _measured(side: Side, connections: int, seconds: float) -> Load:
 
 def _ratios(work: str, found: Mapping[tuple[str, str, int], Load], connections: list[int]) -> None:
     names = {name for kind, name, _ in found if kind == work}
-    peers = names - {"parse-only"} - {name for name in names if name.startswith("tandem")}
+    peers = names - set(LIMITS) - {name for name in names if name.startswith("tandem")}
     for count in connections:
         if not peers:
             return
         best = max(peers, key=lambda name: found[work, name, count].rate)
-        for name in sorted(names - peers - {"parse-only"}):
+        for name in sorted(names - peers - set(LIMITS)):
             ours, theirs = found[work, name, count], found[work, best, count]
             said = f"{name} {count:>3} connections: {ours.rate / theirs.rate:.2f} of {best}"
             quickest = min(peers, key=lambda one: found[work, one, count].p50_ms)
             said += f", p50 {ours.p50_ms / found[work, quickest, count].p50_ms:.2f} of {quickest}'s"
-            if (limit := found.get((work, "parse-only", count))) is not None:
-                said += f", {ours.rate / limit.rate:.2f} of parse-only"
+            bare = LIMITS[name.endswith(" x2")]
+            if (limit := found.get((work, bare, count))) is not None:
+                said += f", {ours.rate / limit.rate:.2f} of {bare}"
             print(f"  ratio: {said}", flush=True)
 
 
@@ -137,8 +139,9 @@ def _sides(work: Work, script: Path, folder: Path, options: argparse.Namespace) 
             with _peer(peer, work, script, folder) as side:
                 yield side
     for engine in options.engines:
-        with _tandem(work, engine, folder) as side:
-            yield side
+        for count in options.processes:
+            with _tandem(work, engine, count, folder) as side:
+                yield side
 
 
 @contextmanager
@@ -164,7 +167,7 @@ def _peer(peer: Peer, work: Work, script: Path, folder: Path) -> Iterator[Side]:
             command, env=environment, stdout=out, stderr=out, cwd=own, start_new_session=True
         )
     body = json.dumps(peer.body(work.value)).encode()
-    label = None if peer.name == "parse-only" else _label(work)
+    label = None if peer.name in LIMITS else _label(work)
     side = Side(
         peer.name,
         f"http://127.0.0.1:{PORT}{peer.path}",
@@ -193,12 +196,12 @@ def _end(process: Process) -> None:
 
 
 @contextmanager
-def _tandem(work: Work, engine: str, folder: Path) -> Iterator[Side]:
+def _tandem(work: Work, engine: str, count: int, folder: Path) -> Iterator[Side]:
     """The API alone, on the data of the server that trained: as it runs where workers have machines of their own."""
     name, _, precision = engine.partition("-")
-    command = [sys.executable, "-m", "app", "api", "--port", str(PORT)]
+    command = [sys.executable, "-m", "app", "api", "--port", str(PORT), "--processes", str(count)]
     environment = {**os.environ, "TANDEM_DATA_DIR": str(folder / "data"), "TANDEM_LOG_LEVEL": "warning"}
-    log = folder / f"tandem-{engine}-{work.name}.log"
+    log = folder / f"tandem-{engine}-{count}-{work.name}.log"
     began = time.monotonic()
     with log.open("wb") as out:
         process = processes.spawn(command, environment=environment, stdout=out, stderr=out)
@@ -207,7 +210,7 @@ def _tandem(work: Work, engine: str, folder: Path) -> Iterator[Side]:
     assert classes is not None
     label = classes[_label(work)]
     side = Side(
-        f"tandem {engine}",
+        f"tandem {engine}" + (f" x{count}" if count > 1 else ""),
         f"http://127.0.0.1:{PORT}/predict",
         body,
         lambda answer: bool(json.loads(answer)["predictions"][0]["label"] == label),
@@ -353,6 +356,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", nargs="+", choices=list(MAKERS), default=list(MAKERS))
     parser.add_argument("--peers", nargs="*", choices=names, default=names)
     parser.add_argument("--engines", nargs="*", choices=engines, default=engines)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=5.0)
     return parser.parse_args()

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from models.errors import InvalidInput, suggest
 
+NUMBERS = frozenset({int, float})
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -18,23 +20,36 @@ def row_batch(items: Sequence[object], columns: Sequence[str]) -> np.ndarray:
     """
     if not items:
         raise InvalidInput("Send at least one input.", pointer="/inputs")
-    known = frozenset(columns)
-    rows = [cells_of(item, index, columns, known) for index, item in enumerate(items)]
+    rows = _whole_rows(items, len(columns))
+    if rows is None:
+        known = frozenset(columns)
+        rows = [cells_of(item, index, columns, known) for index, item in enumerate(items)]
     x = _numbers(rows)
     if x is None:
         raise _first_fault(items, rows, columns)
     return x
 
 
+def _whole_rows(items: Sequence[object], width: int) -> list[list[object]] | None:
+    """The items, if all are lists of this length."""
+    rows: list[list[object]] = []
+    for item in items:
+        if type(item) is not list or len(item) != width:
+            return None
+        rows.append(item)
+    return rows
+
+
 def _numbers(rows: list[list[object]]) -> np.ndarray | None:
+    """In plain Python where it can be, which for a few rows is several times faster than NumPy."""
+    cells: list[Any] = rows[0] if len(rows) == 1 else list(chain.from_iterable(rows))
     # NumPy would take true for 1 and "1" for 1.0, so the types are looked at first.
-    if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
+    if not NUMBERS.issuperset(map(type, cells)):
         return None
-    try:
-        x = np.array(rows, dtype=np.float64)
-    except OverflowError:  # a whole number beyond float64
+    if not (-LARGEST <= min(cells) and max(cells) <= LARGEST):
         return None
-    return x.astype(np.float32) if (np.abs(x) <= LARGEST).all() else None  # NaN is not <= anything
+    total = sum(cells)
+    return np.array(rows, dtype=np.float32) if total == total else None  # min and max may overlook a NaN
 
 
 def cells_of(

@@ -44,10 +44,10 @@ class Peer:
         return home / "bin"
 
 
-def _uvicorn(module: str) -> Callable[[Path, Path, int], Sequence[str]]:
+def _uvicorn(module: str, *options: str) -> Callable[[Path, Path, int], Sequence[str]]:
     return lambda bin, _, port: [
         str(bin / "python"), "-m", "uvicorn", f"{module}:app", "--app-dir", str(HERE), "--port", str(port),
-        "--log-level", "error", "--no-access-log",
+        "--log-level", "error", "--no-access-log", *options,
     ]  # fmt: skip
 
 
@@ -114,6 +114,7 @@ def _row_of_v2(value: Any) -> Mapping[str, Any]:
 
 PEERS: tuple[Peer, ...] = (
     Peer("parse-only", (), _uvicorn("parse_only"), label=lambda answer: -1),
+    Peer("parse-only x2", (), _uvicorn("parse_only", "--workers", "2"), label=lambda answer: -1),
     Peer("fastapi", (), _uvicorn("naive_fastapi"), threads=1),
     Peer("litserve", ("litserve", *TORCH), _litserve),
     Peer(
