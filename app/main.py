@@ -17,10 +17,9 @@ from app.middleware.observation import Observation
 from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
 from app.prediction.fast_path import FastPath
-from app.prediction.service import PredictionService
 from app.routes import ROUTERS
 from app.security import HostCheck, KeyCheck, SecurityHeaders
-from app.services import Services, close_services, open_services
+from app.services import close_services, open_services
 from app.siblings import Place
 from workers.reconciler import Reconciler
 from workers.settings import Settings
@@ -59,13 +58,8 @@ def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
         app.include_router(router)
     Handlers(route for router in ROUTERS for route in router.routes).install(app)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # as FastAPI's guide does
-    app.state.fast_path = FastPath(settings, counts, partial(_predictions, app))
+    app.state.fast_path = FastPath(settings, counts)
     return app
-
-
-def _predictions(app: FastAPI) -> PredictionService | None:
-    services: Services | None = getattr(app.state, "services", None)
-    return None if services is None else services.predictions
 
 
 @asynccontextmanager
@@ -77,9 +71,11 @@ async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Plac
     reconciler.start()
     await services.siblings.start()
     app.state.services = services
+    app.state.fast_path.service = services.predictions
     try:
         yield
     finally:
+        app.state.fast_path.service = None
         services.siblings.stop()
         await run_sync(reconciler.stop)
         await run_sync(close_services, services)

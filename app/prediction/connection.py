@@ -53,7 +53,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         admitted, self._admitted = self._admitted, None
-        service = self.fast_path.service()
+        service = self.fast_path.service
         if admitted is None:
             super().on_message_complete()
         elif service is None:
@@ -182,6 +182,7 @@ class Exchange:
     def _answer(self, reply: Reply) -> None:
         connection, request = self._connection, self._request
         self.response_complete = True
+        self._leave = None  # it leads back here: the collector would have to find that circle
         close = b"" if self.keep_alive else b"connection: close\r\n"
         head = connection.fast_path.head(reply.headers, connection.server_state.default_headers)
         connection.transport.write(

@@ -59,14 +59,11 @@ class Admitted:
 
 
 class FastPath:
-    """`service` gives the predictions, None before the application has started."""
-
-    def __init__(
-        self, settings: Settings, counts: Counts, service: Callable[[], PredictionService | None]
-    ) -> None:
+    def __init__(self, settings: Settings, counts: Counts) -> None:
         self._settings = settings
         self._counts = counts
-        self.service = service
+        self.service: PredictionService | None = None
+        """Set while the application runs."""
         self._allowed = frozenset(name.lower() for name in settings.allowed_hosts)
         self._key = settings.api_key.get_secret_value() if settings.api_key else None
         self._largest = min(LARGEST_BYTES, settings.max_body_bytes)
