@@ -70,12 +70,14 @@ async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Plac
     reconciler = Reconciler(services.database, services.store, settings)
     reconciler.start()
     await services.siblings.start()
+    services.residents.start()
     app.state.services = services
     app.state.fast_path.service = services.predictions
     try:
         yield
     finally:
         app.state.fast_path.service = None
+        await services.residents.stop()
         services.siblings.stop()
         await run_sync(reconciler.stop)
         await run_sync(close_services, services)

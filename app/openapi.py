@@ -13,7 +13,7 @@ from app.errors import PROBLEM_MEDIA_TYPE, PROTOCOL, Problem
 from app.schemas.exports import ExportBody
 from app.schemas.imports import ImportForm
 from app.schemas.inference_protocol import IndexBody, InferenceRequest, InferenceResponse, RepositoryBody
-from app.schemas.models import AliasTarget, VersionChange
+from app.schemas.models import AliasTarget, ModelChange, VersionChange
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
 from models.job import JobSpec
@@ -24,6 +24,7 @@ REFERENCE = "#/components/schemas/{model}"
 MODELS: tuple[type[BaseModel], ...] = (
     JobSpec,
     AliasTarget,
+    ModelChange,
     VersionChange,
     ExportBody,
     ImportForm,

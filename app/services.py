@@ -6,6 +6,7 @@ from anyio import CapacityLimiter
 
 from app.counts import Counts
 from app.exports.service import ExportService
+from app.prediction.residents import Residents
 from app.prediction.service import PredictionService
 from app.publishing import Publisher
 from app.siblings import Place, Siblings, State
@@ -27,6 +28,7 @@ class Services:
     store: ArtifactStore
     publisher: Publisher
     predictions: PredictionService
+    residents: Residents
     exports: ExportService
     streams: Streams
     ingestion: CapacityLimiter
@@ -47,6 +49,7 @@ def open_services(settings: Settings, counts: Counts, place: Place) -> Services:
         store=store,
         publisher=Publisher(settings, database),
         predictions=predictions,
+        residents=Residents(database, predictions),
         exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from models.framework import Framework
-from models.serving import Serving
+from models.serving import ModelServing, Serving
 from models.signature import Signature, Task
 from workers.clock import moment
 from workers.tables import AliasRow, ModelRow, VersionRow
@@ -19,7 +19,7 @@ class ModelVersion:
     """Weights and all that is known of them. `sha256` addresses the weights file in the artifact store.
 
     `framework`, the dataset and the job are None where the weights were imported. `enabled`: whether its model answers
-    predictions.
+    predictions; `model_serving` is the model's.
     """
 
     name: str
@@ -41,6 +41,7 @@ class ModelVersion:
     signature: Signature
     serving: Serving
     enabled: bool
+    model_serving: ModelServing
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Model:
     aliases: dict[str, int]
     created_at: datetime
     enabled: bool
+    serving: ModelServing
 
     @property
     def champion(self) -> ModelVersion:
@@ -71,16 +73,17 @@ def model(row: ModelRow, versions: Iterable[VersionRow], aliases: Sequence[Alias
     return Model(
         name=row.name,
         versions=tuple(
-            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version), row.enabled)
+            version(one, tuple(alias.alias for alias in aliases if alias.version == one.version), row)
             for one in versions
         ),
         aliases={alias.alias: alias.version for alias in aliases},
         created_at=moment(row.created_at),
         enabled=row.enabled,
+        serving=_serving(row),
     )
 
 
-def version(row: VersionRow, aliases: tuple[str, ...], enabled: bool = True) -> ModelVersion:
+def version(row: VersionRow, aliases: tuple[str, ...], model: ModelRow) -> ModelVersion:
     signature = Signature.model_validate(row.signature)
     return ModelVersion(
         name=row.name,
@@ -101,5 +104,10 @@ def version(row: VersionRow, aliases: tuple[str, ...], enabled: bool = True) -> 
         spec=row.spec,
         signature=signature,
         serving=Serving.model_validate(row.serving or {}),
-        enabled=enabled,
+        enabled=model.enabled,
+        model_serving=_serving(model),
     )
+
+
+def _serving(row: ModelRow) -> ModelServing:
+    return ModelServing.model_validate(row.serving or {})

@@ -4,7 +4,7 @@ A version number never comes to mean other weights: numbers go on counting after
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Select, and_, delete, exists, select, update
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models.architecture import Spec
 from models.errors import InvalidInput, NotFound, suggest
 from models.job import NAME_PATTERN
-from models.serving import Serving
+from models.serving import ModelServing, Serving
 from workers import idempotency as idempotency_keys
 from workers import model_records
 from workers.artifacts import ArtifactStore
@@ -41,9 +41,12 @@ __all__ = [
     "every",
     "get",
     "page",
+    "residents",
     "resolve",
+    "served",
     "set_alias",
     "set_enabled",
+    "set_model_serving",
     "set_serving",
     "version",
 ]
@@ -61,9 +64,9 @@ def resolve(db: Database, reference: str) -> ModelVersion:
         row = session.scalar(_meant(reference))
         if row is None:
             raise _unknown(session, reference)
-        enabled = bool(session.scalar(select(ModelRow.enabled).where(ModelRow.name == row.name)))
+        model = session.scalars(select(ModelRow).where(ModelRow.name == row.name)).one()
         aliases = select(AliasRow.alias).where(AliasRow.name == row.name, AliasRow.version == row.version)
-        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))), enabled)
+        return model_records.version(row, tuple(session.scalars(aliases.order_by(AliasRow.alias))), model)
 
 
 def get(db: Database, name: str) -> Model:
@@ -98,15 +101,46 @@ def every(db: Database) -> list[Model]:
         return _models(session, session.scalars(alive).all())
 
 
+def residents(db: Database) -> list[ModelVersion]:
+    """What the names alone mean of those models that are to be in memory before anybody asks."""
+    with db.reading() as session:
+        chosen = select(ModelRow.name, ModelRow.serving).where(
+            ModelRow.enabled, ModelRow.serving.is_not(None)
+        )
+        names = [
+            name
+            for name, serving in session.execute(chosen.order_by(ModelRow.name))
+            if ModelServing.model_validate(serving or {}).load != "on_demand"
+        ]
+    return [found for name in names if (found := _resolved(db, name)) is not None]
+
+
+def _resolved(db: Database, name: str) -> ModelVersion | None:
+    try:
+        return resolve(db, name)
+    except NotFound:  # deleted meanwhile
+        return None
+
+
+def served(db: Database, hashes: Collection[str]) -> set[str]:
+    """Those of these weights that some enabled model has."""
+    found = (
+        select(VersionRow.sha256)
+        .join(ModelRow, ModelRow.name == VersionRow.name)
+        .where(ModelRow.enabled, VersionRow.sha256.in_(hashes))
+    )
+    with db.reading() as session:
+        return set(session.scalars(found.distinct()))
+
+
 def set_enabled(db: Database, name: str, enabled: bool) -> Model:
     """Let a model answer predictions, or not any more. Raises NotFound."""
-    with db.session() as session:
-        _hold(session, name)
-        _model(session, name)
-        session.execute(update(ModelRow).where(ModelRow.name == name).values(enabled=enabled))
-        announce(session)
-        session.expire_all()
-        return _model(session, name)
+    return _set(db, name, enabled=enabled)
+
+
+def set_model_serving(db: Database, name: str, serving: ModelServing) -> Model:
+    """Load a model then, and keep to these bounds, from now on. Raises NotFound."""
+    return _set(db, name, serving=serving.model_dump(mode="json"))
 
 
 def set_serving(db: Database, name: str, number: int, serving: Serving) -> ModelVersion:
@@ -212,7 +246,19 @@ def _add(
     session.add(row)
     session.flush()
     announce(session)
-    return model_records.version(row, ())
+    return model_records.version(
+        row, (), session.scalars(select(ModelRow).where(ModelRow.name == name)).one()
+    )
+
+
+def _set(db: Database, name: str, **values: Any) -> Model:
+    with db.session() as session:
+        _hold(session, name)
+        _model(session, name)
+        session.execute(update(ModelRow).where(ModelRow.name == name).values(**values))
+        announce(session)
+        session.expire_all()
+        return _model(session, name)
 
 
 def _next_number(session: Session, name: str) -> int:
@@ -314,7 +360,7 @@ def _delete(session: Session, versions: Sequence[ModelVersion]) -> None:
     # A name that comes back does so as a new one does.
     left = exists().where(VersionRow.name == versions[0].name)
     session.execute(
-        update(ModelRow).where(ModelRow.name == versions[0].name, ~left).values(enabled=True),
+        update(ModelRow).where(ModelRow.name == versions[0].name, ~left).values(enabled=True, serving=None),
         execution_options={"synchronize_session": False},
     )
     announce(session)

@@ -71,7 +71,8 @@ class Batcher:
         join: Join = np.concatenate,
     ) -> None:
         self._compute = compute
-        self._limits = limits
+        self.limits = limits
+        """May be changed at any time."""
         self._pool = pool
         self._join = join
         self._queue: deque[Waiting] = deque()
@@ -97,7 +98,7 @@ class Batcher:
 
     def enqueue(self, x: np.ndarray, deadline: float, tell: Callable[[Outcome], None]) -> Waiting:
         """Have the request computed, and told its outcome. Raises Unavailable when the queue is full."""
-        if self._rows + len(x) > self._limits.waiting and self._queue:
+        if self._rows + len(x) > self.limits.waiting and self._queue:
             raise Unavailable(
                 f"{self._rows} inputs wait for this model already. Try again shortly.",
                 code="too_many_predictions",
@@ -126,7 +127,7 @@ class Batcher:
         several runners each leaves the others their part of what waits."""
         batch: list[Waiting] = []
         rows, now = 0, perf_counter()
-        most = min(self._limits.rows, -(-self._rows // runners))
+        most = min(self.limits.rows, -(-self._rows // runners))
         while self._queue and (not batch or rows + len(self._queue[0].x) <= most):
             one = self._queue.popleft()
             self._rows -= len(one.x)

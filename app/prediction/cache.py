@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
-from app.prediction.batching import Batcher
+from app.prediction.batching import Batcher, Limits
 from models.engine import Predictor, is_normalised
 from models.errors import Unavailable
 from models.framework import EngineName
@@ -37,6 +37,10 @@ class LoadedModel:
     raw: Batcher
     normalised: Batcher
 
+    def limit(self, limits: Limits) -> None:
+        """From now on."""
+        self.raw.limits = self.normalised.limits = limits
+
     def queue(self, x: np.ndarray) -> Batcher:
         """Where samples like these wait: see `models.engine.Predictor.logits`."""
         return self.normalised if is_normalised(x, self.card.signature.input) else self.raw
@@ -52,7 +56,7 @@ class ModelCache:
     """Loaded models by the hash of their weights and the variant. Used on the event loop only.
 
     `load` reads and checks one, in `executor`; it may raise. `max_bytes` bounds the weights, of models being loaded
-    too.
+    too. Those whose hash is in `pinned` make no room for others.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class ModelCache:
         self._load = load
         self._executor = executor
         self._max_bytes = max_bytes
+        self.pinned: frozenset[str] = frozenset()
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._counts = {"hits": 0, "loads": 0, "evictions": 0, "failures": 0}
 
@@ -96,6 +101,16 @@ class ModelCache:
             if name == sha256 and _succeeded(entry.loading)
         )
 
+    @property
+    def hashes(self) -> frozenset[str]:
+        """Of the models that are here or being loaded."""
+        return frozenset(sha256 for sha256, _ in self._entries)
+
+    def drop_all(self, hashes: Set[str]) -> None:
+        """As `drop`, the models with these hashes."""
+        for key in [key for key in self._entries if key[0] in hashes]:
+            self.drop(key)
+
     def state(self) -> Mapping[str, float]:
         """For the metrics."""
         used = sum(entry.size_bytes for entry in self._entries.values())
@@ -128,7 +143,11 @@ class ModelCache:
                 code="model_too_large",
             )
         free = self._max_bytes - sum(entry.size_bytes for entry in self._entries.values())
-        idle = [(key, entry) for key, entry in self._entries.items() if entry.loading.done()]
+        idle = [
+            (key, entry)
+            for key, entry in self._entries.items()
+            if entry.loading.done() and key[0] not in self.pinned
+        ]
         for key, entry in idle:
             if free >= size_bytes:
                 return
@@ -137,7 +156,9 @@ class ModelCache:
             free += entry.size_bytes
         if free < size_bytes:
             raise Unavailable(
-                "The memory for models is taken by others being loaded.", code="model_cache_full"
+                "The memory for models is taken by others that are being loaded or pinned"
+                " (TANDEM_MODEL_CACHE_BYTES).",
+                code="model_cache_full",
             )
 
 

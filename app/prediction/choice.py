@@ -14,7 +14,7 @@ from app.prediction.precision import kept_labels
 from app.schemas.predictions import Engine
 from models import engine
 from models.data.dataset import Split
-from models.errors import InvalidInput, NotFound, NotInstalled, NotSupported
+from models.errors import InvalidInput, NotFound, NotInstalled, NotSupported, Unavailable
 from models.exports.checking import samples
 from models.framework import ENGINES, FRAMEWORKS, EngineName
 from models.preparation import raw_batches
@@ -72,6 +72,8 @@ class EngineChoice:
 
         Raises Unavailable, CorruptArtifact.
         """
+        if not version.enabled:
+            raise unloaded(version)
         return await asyncio.shield(self.weigh(version))
 
     def weigh(self, version: ModelVersion) -> asyncio.Task[Verdict]:
@@ -191,6 +193,13 @@ class EngineChoice:
 
 def _variant(version: ModelVersion, name: EngineName) -> Variant:
     return Variant(name, version.serving.on(name))
+
+
+def unloaded(version: ModelVersion) -> Unavailable:
+    return Unavailable(
+        f"Model {version.name!r} was unloaded. POST /v2/repository/models/{version.name}/load brings it back.",
+        code="model_unloaded",
+    )
 
 
 def _weighing(version: ModelVersion) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from models import engine
 from models.engine import Definition, Predictor
 from models.errors import CorruptArtifact, NotFound
 from models.framework import EngineName
+from models.serving import ModelServing
 from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
 from workers.artifacts import ArtifactStore
@@ -53,13 +54,21 @@ class Loader:
             self._imported.add(variant.engine)
             gc.collect()  # what is garbage now would stay too
             gc.freeze()
-        limits = Limits(self._settings.max_batch_rows, self._settings.max_waiting_predictions)
+        limits = limits_of(ModelServing(), self._settings)
         join = _join(card.signature.input)
         raw = Batcher(predictor.logits, limits, pool=pool, join=join)
         # Never on the event loop: batches of them are compiled as they come.
         normalised = Batcher(predictor.logits, limits, pool=self._pool, join=join)
         self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
         return LoadedModel(card, predictor, raw, normalised)
+
+
+def limits_of(serving: ModelServing, settings: Settings) -> Limits:
+    """The model's own, else the server's."""
+    return Limits(
+        rows=serving.max_batch_rows or settings.max_batch_rows,
+        waiting=serving.max_waiting_predictions or settings.max_waiting_predictions,
+    )
 
 
 def _seconds(card: ModelCard, predictor: Predictor) -> float:

@@ -14,11 +14,11 @@ from starlette.types import Receive
 from app.counts import Counts, Predicted
 from app.prediction.batching import Computed, Outcome, RunnerPool
 from app.prediction.cache import Key, ModelCache
-from app.prediction.choice import EngineChoice
-from app.prediction.loading import Loader
+from app.prediction.choice import EngineChoice, unloaded
+from app.prediction.loading import Loader, limits_of
 from app.prediction.query import Query, Reply, Served
 from app.schemas.predictions import Engine
-from models.errors import NotFound, Unavailable
+from models.errors import NotFound
 from workers import registry
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -37,7 +37,7 @@ class PredictionService:
         self._settings = settings
         self._database = database
         self._counts = counts
-        self._loaders = ThreadPoolExecutor(2, "model-loader")
+        self.loaders = ThreadPoolExecutor(2, "model-loader")
         self._readers = ThreadPoolExecutor(settings.serving_threads, "input-reader")
         self._warmers = ThreadPoolExecutor(1, "model-warmer")
         self.computers = ThreadPoolExecutor(settings.serving_threads, "predictor")
@@ -48,13 +48,13 @@ class PredictionService:
         self._looked = False
         pool = RunnerPool(self.computers, settings.serving_threads)
         load = Loader(settings, store, pool, self._warmers)
-        self.cache = ModelCache(load, self._loaders, settings.model_cache_bytes)
+        self.cache = ModelCache(load, self.loaders, settings.model_cache_bytes)
         self.choice = EngineChoice(settings, database, store, self.cache, self._warmers)
 
     def close(self) -> None:
         gc.unfreeze()  # libraries count what is left of theirs when the process ends
         self._watch.close()
-        for threads in (self._loaders, self._warmers, self._readers, self.computers):
+        for threads in (self.loaders, self._warmers, self._readers, self.computers):
             threads.shutdown(cancel_futures=True)
 
     async def predict(self, query: Query, receive: Receive) -> Reply | None:
@@ -63,7 +63,7 @@ class PredictionService:
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
         began = perf_counter()
-        served = self.at_hand(query.model, query.engine) or await self._found(query.model, query.engine)
+        served = self.at_hand(query.model, query.engine) or await self.found(query.model, query.engine)
         asked = self._asked(query, served, began)
         try:
             if query.is_quick(served.model.card):
@@ -145,15 +145,14 @@ class PredictionService:
     def _look_again(self) -> None:
         self._looked = False
 
-    async def _found(self, reference: str, engine: Engine) -> Served:
+    async def found(self, reference: str, engine: Engine) -> Served:
+        """What a reference means, and its model, loaded now if it is not. Raises NotFound, Unavailable,
+        CorruptArtifact."""
         generation = self._generation
         version = await run_sync(self._resolved, reference)
         if not version.enabled:
             self._drop(version)
-            raise Unavailable(
-                f"Model {version.name!r} was unloaded. POST /v2/repository/models/{version.name}/load brings it back.",
-                code="model_unloaded",
-            )
+            raise unloaded(version)
         if generation == self._generation:  # else it may have changed while it was looked up
             if len(self._versions) >= MOST_REFERENCES:
                 self._versions.clear()
@@ -161,6 +160,7 @@ class PredictionService:
             self._versions[reference] = version
         _, variant = self.choice.key(version, engine)
         model = await self.cache.get(version.sha256, variant, version.size_bytes)
+        model.limit(limits_of(version.model_serving, self._settings))
         if engine == "auto" and self._settings.measure_engines:
             self.choice.weigh(version)
         return Served(version, variant.engine, model)
@@ -168,11 +168,11 @@ class PredictionService:
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""
         await run_sync(registry.set_enabled, self._database, name, True)
-        await self._found(name, "auto")
+        await self.found(name, "auto")
 
     async def unload(self, name: str) -> None:
         """Let a model answer no more, and free its memory; what is being computed is answered still. Other processes
-        free theirs when they are asked for it. Raises NotFound."""
+        free theirs soon (see residents.py). Raises NotFound."""
         model = await run_sync(registry.set_enabled, self._database, name, False)
         for version in model.versions:
             self._drop(version)

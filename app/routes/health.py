@@ -29,7 +29,8 @@ def healthz() -> Alive:
 
 @router.get("/readyz", responses=problems())
 def readyz(uses: Uses) -> Ready:
-    """Whether everything that requests need answers: database, broker and artifact store. 503 says which does not."""
+    """Whether everything that requests need is there: database, broker, artifact store, and the models that are loaded
+    at the start. 503 says which is not."""
     check(uses, *CHECKS)
     return Ready(checks=dict.fromkeys(CHECKS, "ok"))
 
@@ -91,8 +92,17 @@ def _artifacts(uses: Services) -> None:
         raise Unavailable(f"The artifact store cannot be written to: {error.strerror}.") from error
 
 
+def _models(uses: Services) -> None:
+    missing = uses.residents.missing
+    if missing is None:
+        raise Unavailable("Which models are to be loaded at the start is not known yet.")
+    if missing:
+        raise Unavailable(f"Models are being loaded: {', '.join(missing[:8])}.")
+
+
 CHECKS: Mapping[str, Callable[[Services], None]] = {
     "database": _database,
     "broker": _broker,
     "artifacts": _artifacts,
+    "models": _models,
 }

@@ -64,8 +64,9 @@ def server_live() -> Live:
 
 @router.get("/health/ready", responses=problems())
 def server_ready(uses: Uses) -> Ready:
-    """Whether the database and the artifact store answer, which predictions need. 503 says which does not."""
-    health.check(uses, "database", "artifacts")
+    """Whether what predictions need is there: database, artifact store, the models that are loaded at the start. 503
+    says which is not."""
+    health.check(uses, "database", "artifacts", "models")
     return Ready()
 
 

@@ -12,10 +12,10 @@ from app.bodies import body
 from app.deps import Paging, Uses
 from app.errors import RangeNotSatisfiable
 from app.openapi import READING_A_BODY, json_body, problems
-from app.schemas.models import AliasTarget, Deleted, Model, ModelVersion, VersionChange
+from app.schemas.models import AliasTarget, Deleted, Model, ModelChange, ModelVersion, VersionChange
 from app.schemas.paging import Listed
 from app.services import Services
-from models.errors import CorruptArtifact, NotFound
+from models.errors import CorruptArtifact, InvalidInput, NotFound
 from workers import registry
 
 router = APIRouter(prefix="/models", tags=["Models"])
@@ -44,6 +44,24 @@ def list_models(paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Model]
 def get_model(name: Name, uses: Uses) -> Model:
     """One model with its versions and aliases."""
     return Model.of(registry.get(uses.database, name))
+
+
+@router.patch(
+    "/{name}",
+    responses=problems(404, *READING_A_BODY),
+    openapi_extra=json_body(
+        ModelChange,
+        pinned={"serving": {"load": "pinned"}},
+        bounds={"serving": {"max_batch_rows": 8, "max_waiting_predictions": 64}},
+    ),
+)
+def change_model(name: Name, change: Annotated[ModelChange, Depends(body(ModelChange))], uses: Uses) -> Model:
+    """Choose when a model is loaded, and its bounds. All processes follow within a second."""
+    found = registry.get(uses.database, name)
+    serving = change.serving.applied(found.serving)
+    if serving.load == "pinned":
+        _refuse_beyond_memory(uses, found)
+    return Model.of(registry.set_model_serving(uses.database, name, serving))
 
 
 @router.delete("/{name}", responses=problems(403, 404))
@@ -126,6 +144,20 @@ def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneM
         return Response(status_code=304, headers=headers)
     filename = f"{found.name}-{found.version}.safetensors"
     return Download(_file(uses, found), headers=headers, media_type=SAFETENSORS, filename=filename)
+
+
+def _refuse_beyond_memory(uses: Services, model: registry.Model) -> None:
+    """Raises InvalidInput when there is no room for another pinned model beside those that there are."""
+    others = (one for one in registry.residents(uses.database) if one.name != model.name)
+    taken = sum(one.size_bytes for one in others if one.model_serving.load == "pinned")
+    if taken + model.champion.size_bytes > uses.settings.model_cache_bytes:
+        raise InvalidInput(
+            f"Pinned models take {taken} of the {uses.settings.model_cache_bytes} bytes for models in memory"
+            f" (TANDEM_MODEL_CACHE_BYTES); this one has {model.champion.size_bytes}. Unpin another, or raise the"
+            " limit.",
+            pointer="/serving/load",
+            code="no_room_to_pin",
+        )
 
 
 class Download(FileResponse):

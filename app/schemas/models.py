@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.paging import Answer
 from models.framework import EngineName, Framework
-from models.serving import ServingPrecision
+from models.serving import MOST_ROWS, Loading, ModelServing, ServingPrecision
 from models.signature import Input, Task
 from workers.registry import Deleted as DeletedRecord
 from workers.registry import Model as ModelRecord
@@ -92,6 +92,14 @@ class ModelVersion(Answer):
         )
 
 
+class ModelLoading(Answer):
+    """When a model is loaded, and its bounds; null where they are the server's."""
+
+    load: Loading
+    max_batch_rows: int | None
+    max_waiting_predictions: int | None
+
+
 class Model(Answer):
     """A name with its versions, newest first."""
 
@@ -106,6 +114,7 @@ class Model(Answer):
                     "versions": [VERSION],
                     "created_at": "2026-01-05T09:30:09Z",
                     "enabled": True,
+                    "serving": {"load": "pinned", "max_batch_rows": None, "max_waiting_predictions": 256},
                 }
             ]
         }
@@ -117,6 +126,7 @@ class Model(Answer):
     versions: tuple[ModelVersion, ...]
     created_at: datetime
     enabled: bool = Field(description="Whether it answers predictions; false after an unload.")
+    serving: ModelLoading
 
     @classmethod
     def of(cls, model: ModelRecord) -> Self:
@@ -127,6 +137,7 @@ class Model(Answer):
             versions=tuple(map(ModelVersion.of, model.versions)),
             created_at=model.created_at,
             enabled=model.enabled,
+            serving=ModelLoading(**model.serving.model_dump()),
         )
 
 
@@ -149,6 +160,38 @@ class VersionChange(BaseModel):
         json_schema_extra={"examples": [{"serving": {"precision": "bfloat16"}}]},
     )
     serving: ServingChoice
+
+
+class ModelServingChoice(BaseModel):
+    """How a model is to be served; what is left out stays as it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    load: Loading = Field(
+        default="on_demand",
+        description="When the version that the name alone means is in memory: from its first request; from the server's"
+        " start or an alias's move on (`at_start`); or so and never to make room for others (`pinned`).",
+    )
+    max_batch_rows: int | None = Field(
+        default=None, ge=1, le=MOST_ROWS, description="Inputs computed at once; null: the server's."
+    )
+    max_waiting_predictions: int | None = Field(
+        default=None, ge=1, le=2**20, description="Inputs that may wait; null: the server's."
+    )
+
+    def applied(self, to: ModelServing) -> ModelServing:
+        return to.model_copy(update=self.model_dump(exclude_unset=True))
+
+
+class ModelChange(BaseModel):
+    """What of a model can be changed."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"serving": {"load": "pinned"}}]},
+    )
+    serving: ModelServingChoice
 
 
 class AliasTarget(BaseModel):

@@ -7,7 +7,8 @@
 each a PNG in base64. Tandem trains both first. Peers get the same network as a TorchScript file with BatchNorm folded,
 two processes of one thread, and batches of up to 32 that wait for nothing where they can be told so.
 Tandem serves from each of its engines, and from OpenVINO in bfloat16; and in two processes, `x2`. `parse-only` is a raw
-ASGI server that parses the body and answers at once, in one process or in two; `bare loop` is the folded network without a server, in two threads.
+ASGI server that parses the body and answers at once, in one process or in two;
+`bare loop` is the folded network without a server, in two threads.
 
 Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. The load comes
 from this machine, from wrk where it is installed (Python else), and shares its cores. One answer of each server is

@@ -147,6 +147,16 @@ def age(server: Running, sha256: str) -> None:
     os.utime(path, (1, 1))
 
 
+def until(true: Callable[[], bool]) -> bool:
+    """Whether it becomes true within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def assert_problem(answer: httpx.Response, status: int, pointer: str | None = None, *hints: str) -> None:
     """The answer is a whole problem document with this status, names this field, and its detail has these words."""
     assert answer.status_code == status, answer.text

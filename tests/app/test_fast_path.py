@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from app.prediction.cache import Variant
 from models.framework import ENGINES
-from tests.app.serving import Registered, Running, linear_logits, registered, running, settings_in
+from tests.app.serving import Registered, Running, linear_logits, registered, running, settings_in, until
 
 KEY = "open-sesame"
 USUAL = {"Origin": "http://127.0.0.1"}
@@ -292,12 +292,3 @@ def test_a_client_that_goes_leaves_the_queue(tmp_path: Path) -> None:
             gate.set()
             for line in lines[:2]:
                 assert line.recv(65536).startswith(b"HTTP/1.1 200")
-
-
-def until(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.01)
-    return False

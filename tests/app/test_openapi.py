@@ -22,6 +22,7 @@ EXPECTED = {
     ("post", "/datasets"), ("get", "/datasets"), ("get", "/datasets/{name_or_id}"),
     ("get", "/datasets/{name_or_id}/preview"), ("delete", "/datasets/{name_or_id}"), ("post", "/predict"),
     ("get", "/models"), ("post", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
+    ("patch", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("patch", "/models/{name}/versions/{version}"),
     ("delete", "/models/{name}/versions/{version}"),
     ("get", "/models/{name}/versions/{version}/weights"), ("put", "/models/{name}/aliases/{alias}"),

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from models import catalog
 from models.job import JobSpec
-from tests.app.serving import Running, assert_problem, registered, running, settings_in
+from tests.app.serving import Running, assert_problem, registered, running, settings_in, until
 from workers import fleet
 from workers.valkey import EmbeddedValkey
 
@@ -33,11 +33,12 @@ def test_a_server_whose_parts_all_answer_is_ready(tmp_path: Path) -> None:
         EmbeddedValkey(tmp_path / "valkey") as valkey,
         running(settings_in(tmp_path / "data", broker_url=valkey.url)) as server,
     ):
+        assert until(lambda: server.services.residents.missing == ())
         ready = server.client.get("/readyz")
         assert ready.status_code == 200
         assert ready.json() == {
             "status": "ready",
-            "checks": {"database": "ok", "broker": "ok", "artifacts": "ok"},
+            "checks": {"database": "ok", "broker": "ok", "artifacts": "ok", "models": "ok"},
         }
 
 

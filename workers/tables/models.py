@@ -11,7 +11,8 @@ from workers.tables.base import Base
 class ModelRow(Base):
     """A name. It stays when its versions are deleted, so that no number is ever used for other weights.
 
-    Where it is not `enabled`, its versions answer no predictions.
+    Where it is not `enabled`, its versions answer no predictions. `serving` is `models.serving.ModelServing`, null
+    where nobody has chosen anything.
     """
 
     __tablename__ = "models"
@@ -21,6 +22,7 @@ class ModelRow(Base):
     last_version: Mapped[int]
     created_at: Mapped[float]
     enabled: Mapped[bool] = mapped_column(default=True)
+    serving: Mapped[dict[str, Any] | None]
 
 
 class VersionRow(Base):
