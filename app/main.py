@@ -1,5 +1,6 @@
 """The application: routes, middleware, error handling, and what lives as long as it does."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,6 +26,7 @@ from workers.reconciler import Reconciler
 from workers.settings import Settings
 
 ALONE = Place()
+DESCRIBED_AFTER_S = 5.0
 UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
@@ -64,23 +66,30 @@ def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
 
 @asynccontextmanager
 async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Place) -> AsyncIterator[None]:
-    # Errors name the nearest parameter with it; made here, it does not hold up the first request that is wrong.
-    await run_sync(app.openapi)
     services = await run_sync(open_services, settings, counts, place)
     reconciler = Reconciler(services.database, services.store, settings)
     reconciler.start()
     await services.siblings.start()
     services.residents.start()
+    described = asyncio.create_task(_describe(app))
     app.state.services = services
     app.state.fast_path.service = services.predictions
     try:
         yield
     finally:
         app.state.fast_path.service = None
+        described.cancel()
         await services.residents.stop()
         services.siblings.stop()
         await run_sync(reconciler.stop)
         await run_sync(close_services, services)
+
+
+async def _describe(app: FastAPI) -> None:
+    """Errors name the nearest parameter with it; made now, it does not hold up the first request that is wrong, nor the
+    first that is right."""
+    await asyncio.sleep(DESCRIBED_AFTER_S)
+    await run_sync(app.openapi)
 
 
 def _middleware(settings: Settings, counts: Counts) -> list[Middleware]:

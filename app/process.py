@@ -1,16 +1,12 @@
-"""A process that serves the API: `python -m app.process --door 5 --place 1 --folder /run/x --ready 6`.
+"""One process that serves the API."""
 
-Its settings come from the environment; it says on the pipe `--ready` that it answers.
-"""
-
-import argparse
 import contextlib
+import gc
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -19,7 +15,6 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.prediction.connection import Connection
 from app.siblings import Place
-from workers import logging
 from workers.settings import Settings
 from workers.trainer_environment import default_threads
 
@@ -37,6 +32,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            # What was imported stays; see `server.serve_here`.
+            gc.freeze()
+            gc.enable()
             self._ready()
 
 
@@ -69,21 +67,3 @@ def config(app: FastAPI, **changes: Any) -> uvicorn.Config:
         "timeout_graceful_shutdown": OPEN_STREAMS_GET_S,
     }
     return uvicorn.Config(app, **{**given, **changes})
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--door", type=int, required=True)
-    parser.add_argument("--place", type=int, required=True)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--ready", type=int, required=True)
-    options = parser.parse_args(arguments)
-    settings = Settings()
-    logging.configure(settings)
-    with socket.socket(fileno=options.door) as door:
-        place = Place(options.place, options.folder)
-        serve(settings, door, place, partial(os.write, options.ready, b"."))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
 """The API's socket, and the process or processes behind it."""
 
 import contextlib
+import gc
 import ipaddress
 import os
 import selectors
@@ -9,10 +10,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
+from app.siblings import Place
 from workers.gpus import visible_gpus
 from workers.keeper import Keeper
 from workers.settings import Settings
@@ -56,9 +58,6 @@ def serve(settings: Settings, doors: Sequence[socket.socket]) -> None:
     Exits with status 1 when it could not start; why stands in the log.
     """
     if len(doors) == 1:
-        from app.process import serve as serve_here
-        from app.siblings import Place
-
         serve_here(settings, doors[0], Place(), lambda: _say_ready(doors))
         return
     with (
@@ -67,6 +66,15 @@ def serve(settings: Settings, doors: Sequence[socket.socket]) -> None:
         _Processes(settings, doors, folder) as all_,
     ):
         all_.run()
+
+
+def serve_here(settings: Settings, door: socket.socket, place: Place, ready: Callable[[], object]) -> None:
+    """Serve the API on this socket by this process; `ready` is called once it answers. Ends as `serve` does."""
+    # Hundreds of modules make objects that stay: looking for garbage among them takes a seventh of the start.
+    gc.disable()
+    from app import process
+
+    process.serve(settings, door, place, ready)
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -121,7 +129,7 @@ class _Processes:
     def _command(self, number: int, folder: str) -> list[str]:
         given = {"door": self._doors[number].fileno(), "place": number, "folder": folder, "ready": self._say}
         options = (text for name, value in given.items() for text in (f"--{name}", str(value)))
-        return [sys.executable, "-m", "app.process", *options]
+        return [sys.executable, "-m", "app.child", *options]
 
     def run(self) -> None:
         """Until it is interrupted. Exits with status 1 when one of them ends before it is ready the first time."""

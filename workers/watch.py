@@ -5,22 +5,14 @@ PostgreSQL tells those who listen as soon as a transaction that announced it has
 """
 
 import sqlite3
-import threading
 from typing import Protocol
 
-import psycopg
-import structlog
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from workers.database import GIVE_UP_ON_SILENCE, Database
+from workers.database import Database
 
 CHANNEL = "tandem_models"
-LISTEN_S = 0.5
-"""How soon a watch that is closed notices, and how long it waits after a lost connection."""
-
-log = structlog.get_logger("workers.watch")
 
 
 class Watch(Protocol):
@@ -36,7 +28,11 @@ class Watch(Protocol):
 
 def watch(db: Database) -> Watch:
     """A watch on this database, which must have its tables."""
-    return SQLiteWatch(db) if db.dialect == "sqlite" else PostgreSQLWatch(db)
+    if db.dialect == "sqlite":
+        return SQLiteWatch(db)
+    from workers.postgresql_watch import PostgreSQLWatch
+
+    return PostgreSQLWatch(db, CHANNEL)
 
 
 def announce(session: Session) -> None:
@@ -63,42 +59,3 @@ class SQLiteWatch:
 
     def close(self) -> None:
         self._cursor.connection.close()
-
-
-class PostgreSQLWatch:
-    """By notifications, which a thread of its own listens to. While there is no connection, everything has changed."""
-
-    def __init__(self, db: Database) -> None:
-        self._url = make_conninfo(db.connection_string, connect_timeout=5, **GIVE_UP_ON_SILENCE)
-        self._changed = True
-        self._listening = False
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="model-watch", daemon=True)
-        self._thread.start()
-
-    def changed(self) -> bool:
-        if not self._listening:
-            return True
-        changed, self._changed = self._changed, False
-        return changed
-
-    def close(self) -> None:
-        self._closed.set()
-        self._thread.join()
-
-    def _listen(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._follow()
-            except psycopg.Error as error:
-                log.warning("watch_lost_its_connection", error=str(error).strip())
-            self._listening = False
-            self._closed.wait(LISTEN_S)
-
-    def _follow(self) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            connection.execute(f"LISTEN {CHANNEL}")
-            self._changed = self._listening = True
-            while not self._closed.is_set():
-                for _ in connection.notifies(timeout=LISTEN_S, stop_after=1):
-                    self._changed = True

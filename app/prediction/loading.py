@@ -1,8 +1,9 @@
 """From stored weights to a model that computes: read, checked, given to an engine, and put behind queues."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
@@ -45,15 +46,10 @@ class Loader:
         card = file.card
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
-        server = engine.load_server(variant.engine)
-        predictor = server.predictor(definition, file.weights, device=device, precision=variant.precision)
-        pool = None if _seconds(card, predictor) < INLINE_S else self._pool
-        if variant.engine not in self._imported:
-            # What a framework brings stays; going through it would stop the garbage collector, and so everything, for
-            # a fifth of a second each time.
-            self._imported.add(variant.engine)
-            gc.collect()  # what is garbage now would stay too
-            gc.freeze()
+        with self._without_collections(variant.engine):
+            server = engine.load_server(variant.engine)
+            predictor = server.predictor(definition, file.weights, device=device, precision=variant.precision)
+            pool = None if _seconds(card, predictor) < INLINE_S else self._pool
         limits = limits_of(ModelServing(), self._settings)
         join = _join(card.signature.input)
         raw = Batcher(predictor.logits, limits, pool=pool, join=join)
@@ -61,6 +57,21 @@ class Loader:
         normalised = Batcher(predictor.logits, limits, pool=self._pool, join=join)
         self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
         return LoadedModel(card, predictor, raw, normalised)
+
+    @contextmanager
+    def _without_collections(self, name: EngineName) -> Iterator[None]:
+        """The first time that an engine is used: what its framework brings stays, and going through it would stop the
+        garbage collector, and so everything, for a fifth of a second each time."""
+        if name in self._imported:
+            yield
+            return
+        gc.disable()
+        try:
+            yield
+            self._imported.add(name)
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 def limits_of(serving: ModelServing, settings: Settings) -> Limits:

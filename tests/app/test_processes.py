@@ -47,7 +47,7 @@ class Served:
 
     def processes(self) -> list[psutil.Process]:
         found = psutil.Process(self.pid).children(recursive=True)
-        return [one for one in found if "app.process" in one.cmdline()]
+        return [one for one in found if "app.child" in one.cmdline()]
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:

@@ -11,11 +11,13 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, insert, text, update
 
 from models.errors import InvalidInput, Unavailable
 from workers import migrations
 from workers.database import Database
+from workers.migrations import running
 from workers.tables import AliasRow, Base, VersionRow, WorkerRow
 
 MIGRATE_WHEN_TOLD = """
@@ -91,11 +93,27 @@ def _make_tables_of(revision, database, url):
     if database.path is not None:
         database.path.parent.mkdir()
     engine = create_engine(url)
-    config = migrations.configuration()
+    config = running.configuration()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     engine.dispose()
+
+
+def test_the_newest_migration_is_the_one_that_alembic_takes_for_it():
+    assert migrations.head() == ScriptDirectory.from_config(running.configuration()).get_current_head()
+
+
+def test_a_database_that_is_up_to_date_is_opened_without_alembic(empty, empty_url):
+    empty.migrate()
+    command = (
+        "import sys; from workers.database import Database; Database(sys.argv[1]).migrate();"
+        " Database(sys.argv[1]).ready(); print('alembic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command, empty_url], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_processes_that_start_together_may_all_migrate(empty, empty_url):

@@ -9,11 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from models.errors import Unavailable
@@ -24,15 +20,16 @@ POSTGRESQL_LOCK = 0x7A4DE3
 
 @cache
 def head() -> str:
-    """The revision that this version's tables are at."""
-    revision = ScriptDirectory.from_config(configuration()).get_current_head()
-    assert revision is not None
-    return revision
+    """The revision that this version's tables are at: the number of the newest migration."""
+    versions = Path(__file__).with_name("versions").glob("[0-9]*.py")
+    return max(path.name.partition("_")[0] for path in versions)
 
 
 def revision(connection: Connection) -> str | None:
     """The revision of this database; None when it has no tables yet."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def upgrade(engine: Engine, sqlite_path: Path | None) -> None:
@@ -46,13 +43,6 @@ def upgrade(engine: Engine, sqlite_path: Path | None) -> None:
                 _upgrade_sqlite(engine)
     except OperationalError as problem:
         raise Unavailable("the database does not answer, so it cannot be migrated.") from problem
-
-
-def configuration() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "workers:migrations")
-    config.set_main_option("path_separator", "os")
-    return config
 
 
 def _upgrade_sqlite(engine: Engine) -> None:
@@ -79,9 +69,10 @@ def _upgrade_postgresql(engine: Engine) -> None:
 
 
 def _upgrade_over(connection: Connection) -> None:
-    config = configuration()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if revision(connection) != head():
+        from workers.migrations import running
+
+        running.upgrade(connection)
 
 
 def _write_ahead(engine: Engine) -> None:

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from workers.migrations import configuration
+from workers.migrations.running import configuration
 
 
 def write(message: str) -> None:
