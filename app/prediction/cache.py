@@ -75,7 +75,7 @@ class ModelCache:
         key = (sha256, variant)
         if (ready := self.ready(key)) is not None:
             return ready
-        entry = self._entries.get(key) or self._begin(key, size_bytes)
+        entry = await self._entry(key, size_bytes)
         # Shielded: the one who asked first may go away, the others go on waiting.
         return await asyncio.shield(entry.loading)
 
@@ -116,8 +116,22 @@ class ModelCache:
         used = sum(entry.size_bytes for entry in self._entries.values())
         return {"models": len(self._entries), "bytes": used, "max_bytes": self._max_bytes, **self._counts}
 
+    async def _entry(self, key: Key, size_bytes: int) -> Entry:
+        """The model, being loaded at least; whoever finds no room waits while others are, for those make room then."""
+        while True:
+            if (entry := self._entries.get(key)) is not None:
+                return entry
+            if self._make_room(size_bytes):
+                return self._begin(key, size_bytes)
+            loading = [entry.loading for entry in self._entries.values() if not entry.loading.done()]
+            if not loading:
+                raise Unavailable(
+                    "The memory for models is taken by those that are pinned (TANDEM_MODEL_CACHE_BYTES).",
+                    code="model_cache_full",
+                )
+            await asyncio.wait(loading, return_when=asyncio.FIRST_COMPLETED)
+
     def _begin(self, key: Key, size_bytes: int) -> Entry:
-        self._make_room(size_bytes)
         self._counts["loads"] += 1
         entry = Entry(size_bytes, asyncio.create_task(self._loading(key)))
         self._entries[key] = entry
@@ -135,7 +149,8 @@ class ModelCache:
             if entry is not None and entry.loading is task:
                 del self._entries[key]
 
-    def _make_room(self, size_bytes: int) -> None:
+    def _make_room(self, size_bytes: int) -> bool:
+        """Whether there is room now. Raises Unavailable when there never will be."""
         if size_bytes > self._max_bytes:
             raise Unavailable(
                 f"The model has {size_bytes} bytes, more than the {self._max_bytes} for models in memory"
@@ -148,18 +163,15 @@ class ModelCache:
             for key, entry in self._entries.items()
             if entry.loading.done() and key[0] not in self.pinned
         ]
+        if free + sum(entry.size_bytes for _, entry in idle) < size_bytes:
+            return False
         for key, entry in idle:
             if free >= size_bytes:
-                return
+                break
             del self._entries[key]
             self._counts["evictions"] += 1
             free += entry.size_bytes
-        if free < size_bytes:
-            raise Unavailable(
-                "The memory for models is taken by others that are being loaded or pinned"
-                " (TANDEM_MODEL_CACHE_BYTES).",
-                code="model_cache_full",
-            )
+        return True
 
 
 def _succeeded(task: asyncio.Task[LoadedModel]) -> bool:

@@ -136,6 +136,35 @@ def test_the_least_recently_used_makes_room(cache: ModelCache, loader: Loader) -
     assert [name for name, _ in loader.loaded] == ["a", "b", "c", "d", "b"]
 
 
+def test_whoever_finds_no_room_waits_while_others_are_loaded(cache: ModelCache, loader: Loader) -> None:
+    async def work() -> None:
+        loader.gate.clear()
+        loading = [asyncio.create_task(cache.get(name, TORCH, 50)) for name in ("a", "b", "c")]
+        await asyncio.sleep(0.05)
+        assert cache.state()["models"] == 2
+        loader.gate.set()
+        await asyncio.gather(*loading)
+        assert cache.loaded("c") == (TORCH,)
+        assert cache.state()["bytes"] == 100
+
+    run(work())
+    assert {name for name, _ in loader.loaded} == {"a", "b", "c"}
+
+
+def test_pinned_models_stay_and_leave_no_room_where_they_take_it_all(cache: ModelCache) -> None:
+    async def work() -> None:
+        for name in ("a", "b", "c"):
+            await cache.get(name, TORCH, 30)
+        cache.pinned = frozenset({"a", "c"})
+        await cache.get("d", TORCH, 40)
+        assert [name for name in "abcd" if cache.loaded(name)] == ["a", "c", "d"]
+        with pytest.raises(Unavailable, match="pinned"):
+            await cache.get("e", TORCH, 41)
+        assert [name for name in "abcd" if cache.loaded(name)] == ["a", "c", "d"]
+
+    run(work())
+
+
 def test_only_as_many_go_as_are_in_the_way(cache: ModelCache) -> None:
     async def work() -> None:
         for name in ("a", "b", "c", "d"):
@@ -172,10 +201,12 @@ def test_models_being_loaded_count_and_are_not_thrown_out(cache: ModelCache, loa
         loader.gate.clear()
         loading = asyncio.create_task(cache.get("a", TORCH, 80))
         await asyncio.sleep(0)
-        with pytest.raises(Unavailable, match="being loaded"):
-            await cache.get("b", TORCH, 30)
+        waiting = asyncio.create_task(cache.get("b", TORCH, 30))
+        await asyncio.sleep(0.05)
+        assert cache.state()["models"] == 1
         loader.gate.set()
-        await loading
-        assert await cache.get("b", TORCH, 30)
+        assert await loading
+        assert await waiting
+        assert (cache.loaded("a"), cache.loaded("b")) == ((), (TORCH,))
 
     run(work())

@@ -1,5 +1,7 @@
 """BatchNorm is folded where there is one, and the network computes what it did."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -42,20 +44,37 @@ def test_networks_without_batch_norm_are_left_alone():
     assert folded(network, torch.zeros(1, 3, 32, 32)) is network
 
 
-class Branching(nn.Module):
-    """What it does depends on its input, which cannot be traced."""
+class Forked(nn.Module):
+    """What the convolution gives is needed as it is, too."""
 
     def __init__(self):
         super().__init__()
         self.convolution, self.norm = nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)
 
     def forward(self, x):
-        return self.norm(self.convolution(x if x.sum() > 0 else -x))
+        y = self.convolution(x)
+        return self.norm(y) + y
 
 
-def test_a_network_that_cannot_be_traced_is_left_alone():
-    network = Branching().eval()
-    assert folded(network, torch.zeros(1, 1, 2, 2)) is network
+def test_a_convolution_whose_output_goes_elsewhere_too_is_left_alone():
+    network = Forked().eval()
+    with torch.no_grad():
+        network.norm.running_var.fill_(9.0)
+    assert folded(network, torch.ones(1, 1, 2, 2)) is network
+
+
+def test_folding_disturbs_nobody_who_predicts_meanwhile():
+    definition, weights = about("resnet18")
+    server = engine.load_server("torch")
+    predictor = server.predictor(definition, weights)
+    x = batch(CASES["resnet18"][1], 2)
+    expected = predictor.logits(x)
+    with ThreadPoolExecutor(2) as threads:
+        loads = [threads.submit(server.predictor, definition, weights) for _ in range(6)]
+        while not all(one.done() for one in loads):
+            np.testing.assert_allclose(predictor.logits(x), expected, rtol=1e-5, atol=1e-5)
+    for one in loads:
+        np.testing.assert_allclose(one.result().logits(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_network_that_would_compute_something_else_is_left_alone():

@@ -4,32 +4,63 @@ A convolution's output times a number for each channel, plus another, is a convo
 Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
 """
 
-import logging
+from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CLOSE = 1e-4
 """The largest difference of a logit that is taken, as a share of the largest logit (or of 1, where that is smaller)."""
 
-log = logging.getLogger(__name__)
-
 
 def folded(network: nn.Module, x: Tensor) -> nn.Module:
-    """A network in evaluation mode that computes the same with fewer steps; the given one where it has no BatchNorm,
-    cannot be traced, or where the other computes something else of x, a batch of its input in float32."""
-    if not any(isinstance(part, nn.BatchNorm2d) for part in network.modules()):
+    """A network in evaluation mode that computes the same with fewer steps; the given one where there is nothing to
+    fold, or where the other would compute something else of x, a batch of its input in float32.
+
+    torch.fx would find the pairs by tracing, but replaces `nn.Module.__call__` for all threads meanwhile, those that
+    predict with other networks among them.
+    """
+    pairs = _pairs(network, x)
+    if not pairs:
         return network
-    try:
-        fewer: nn.Module = fuse(network)
-    except Exception as error:  # noqa: BLE001 - whatever torch.fx cannot follow, the network itself computes
-        log.info("BatchNorm is not folded: %s: %s", type(error).__name__, error)
-        return network
+    fewer = deepcopy(network)
+    for convolution, norm in pairs:
+        first, second = fewer.get_submodule(convolution), fewer.get_submodule(norm)
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        fewer.set_submodule(convolution, fuse_conv_bn_eval(first, second))
+        fewer.set_submodule(norm, nn.Identity())
+    fewer = fewer.to(memory_format=torch.channels_last)
+    return fewer if _is_same(network, fewer, x) else network
+
+
+def _pairs(network: nn.Module, x: Tensor) -> list[tuple[str, str]]:
+    """The names of each convolution whose output goes into a BatchNorm, and of that, as seen in a run."""
+    outputs: list[tuple[Tensor, str]] = []  # held, so that no other tensor takes the place of one
+    pairs: list[tuple[str, str]] = []
+
+    def made(name: str, _: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
+        outputs.append((output, name))
+
+    def taken(name: str, _: nn.Module, given: tuple[Tensor], __: Tensor) -> None:
+        pairs.extend((maker, name) for output, maker in outputs if output is given[0])
+
+    hooks = [
+        part.register_forward_hook(partial(made if isinstance(part, nn.Conv2d) else taken, name))
+        for name, part in network.named_modules()
+        if isinstance(part, nn.Conv2d | nn.BatchNorm2d)
+    ]
+    with torch.inference_mode():
+        network(x)
+    for hook in hooks:
+        hook.remove()
+    return pairs
+
+
+def _is_same(network: nn.Module, fewer: nn.Module, x: Tensor) -> bool:
     with torch.inference_mode():
         expected, found = network(x), fewer(x)
     scale = max(1.0, float(expected.abs().max()))
-    if not float((found - expected).abs().max()) <= CLOSE * scale:  # NaN is not
-        log.info("BatchNorm is not folded: the logits would differ")
-        return network
-    return fewer.to(memory_format=torch.channels_last)
+    return float((found - expected).abs().max()) <= CLOSE * scale  # NaN is not
