@@ -10,6 +10,7 @@ from anyio.to_thread import run_sync
 
 from app.prediction.cache import Key, LoadedModel, ModelCache, Variant
 from app.prediction.evidence import BATCHES, Evidence, Verdict, measure, verdict
+from app.prediction.kept_verdicts import KeptVerdicts
 from app.prediction.precision import kept_labels
 from app.schemas.predictions import Engine
 from models import engine
@@ -46,6 +47,7 @@ class EngineChoice:
         self._store = store
         self._cache = cache
         self._warmers = warmers
+        self._kept = KeptVerdicts(settings)
         self._verdicts: dict[tuple[str, str], asyncio.Task[Verdict]] = {}
 
     def key(self, version: ModelVersion, asked: Engine) -> Key:
@@ -74,7 +76,15 @@ class EngineChoice:
         """
         if not version.enabled:
             raise unloaded(version)
+        await self.recall(version)
         return await asyncio.shield(self.weigh(version))
+
+    async def recall(self, version: ModelVersion) -> None:
+        """Know what was measured before, by this process or another."""
+        key = _weighing(version)
+        if key not in self._verdicts and (kept := await run_sync(self._kept.read, key)) is not None:
+            found = self._verdicts.setdefault(key, asyncio.create_task(_the(kept)))
+            await asyncio.shield(found)
 
     def weigh(self, version: ModelVersion) -> asyncio.Task[Verdict]:
         """Measure the engines, once for each model."""
@@ -98,6 +108,15 @@ class EngineChoice:
             log.info("engine_chosen", model=version.name, version=version.version, reason=found.reason)
 
     async def _weighed(self, version: ModelVersion) -> Verdict:
+        key = _weighing(version)
+        async with self._kept.alone():
+            found = await run_sync(self._kept.read, key)
+            if found is None:
+                found = await self._measured(version)
+                await run_sync(self._kept.write, key, found)
+        return found
+
+    async def _measured(self, version: ModelVersion) -> Verdict:
         reference = version.framework or FRAMEWORKS[0]
         before = self._cache.loaded(version.sha256)
         exact = await self._cache.get(version.sha256, Variant(reference), version.size_bytes)
@@ -193,6 +212,10 @@ class EngineChoice:
 
 def _variant(version: ModelVersion, name: EngineName) -> Variant:
     return Variant(name, version.serving.on(name))
+
+
+async def _the(verdict: Verdict) -> Verdict:
+    return verdict
 
 
 def unloaded(version: ModelVersion) -> Unavailable:

@@ -158,6 +158,8 @@ class PredictionService:
                 self._versions.clear()
                 self._known.clear()
             self._versions[reference] = version
+        if engine == "auto" and self._settings.measure_engines:
+            await self.choice.recall(version)
         _, variant = self.choice.key(version, engine)
         model = await self.cache.get(version.sha256, variant, version.size_bytes)
         model.limit(limits_of(version.model_serving, self._settings))

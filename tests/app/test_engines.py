@@ -1,7 +1,10 @@
 """Which engine `auto` takes: the fastest of those that compute the same, as measured."""
 
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,3 +91,42 @@ def test_what_is_not_there_cannot_be_measured(server: Running) -> None:
     assert_problem(server.client.get("/models/nobody/versions/1/engines"), 404)
     model = registered(server.services, name="short")
     assert_problem(server.client.get(f"/models/{model.name}/versions/2/engines"), 404)
+
+
+def test_what_was_measured_is_kept_for_other_processes_and_the_next_start(tmp_path: Path) -> None:
+    def engines(server: Running) -> dict[str, Any]:
+        found: dict[str, Any] = server.client.get("/models/kept/versions/1/engines").json()
+        return found
+
+    with running(settings_in(tmp_path, measure_engines=True)) as server:
+        registered(server.services, name="kept")
+        first = engines(server)
+    with running(settings_in(tmp_path, measure_engines=True)) as server:
+        assert engines(server) == first  # times are never the same twice
+        assert server.services.predictions.cache.state()["loads"] == 0
+        answer = server.client.post("/predict", json={"model": "kept", "inputs": [[[0] * 8] * 8]})
+        assert answer.json()["engine"] == first["choice"]
+        assert server.services.predictions.cache.state()["loads"] == 1
+    for file in (tmp_path / "cache/engines").glob("*.json"):
+        file.write_text("{")
+    with running(settings_in(tmp_path, measure_engines=True)) as server:
+        again = engines(server)
+        assert again != first
+    old = time.time() - 8 * 24 * 3600
+    for file in (tmp_path / "cache/engines").glob("*.json"):
+        os.utime(file, (old, old))
+    with running(settings_in(tmp_path, measure_engines=True)) as server:
+        assert engines(server) != again
+
+
+def test_processes_that_are_asked_at_once_measure_once(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, measure_engines=True)
+    with running(settings) as one, running(settings) as other:
+        registered(one.services, name="twice")
+        with ThreadPoolExecutor(2) as threads:
+            asked = [
+                threads.submit(server.client.get, "/models/twice/versions/1/engines")
+                for server in (one, other)
+            ]
+            found = [answer.result().json() for answer in asked]
+    assert found[0] == found[1]
