@@ -120,7 +120,7 @@ class _Processes:
     def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: str) -> None:
         self._doors = doors
         self._ready, self._say = os.pipe()
-        self._environments = [_environment(settings, number) for number in range(len(doors))]
+        self._environments = [environment_of(settings, number) for number in range(len(doors))]
         self._keepers = [
             Keeper(f"api {number}", self._command(number, folder), keep=(door.fileno(), self._say))
             for number, door in enumerate(doors)
@@ -165,7 +165,7 @@ class _Processes:
         os.close(self._say)
 
 
-def _environment(settings: Settings, number: int) -> dict[str, str]:
+def environment_of(settings: Settings, number: int) -> dict[str, str]:
     """The settings, and the GPU of this process."""
     found = settings.environment()
     if settings.serving_device == "cuda":

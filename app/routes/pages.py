@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from models.engine import is_installed
 from models.errors import NotFound
 
 WEB = Path(__file__).parents[1] / "web"
@@ -78,7 +79,7 @@ def job(job_id: str) -> Response:
 
 @router.api_route("/ui/models/{name}", methods=["GET", "HEAD"])
 def model(name: str) -> Response:
-    return _page("model", f"{name} · Tandem", subject=name)
+    return _page("model", f"{name} · Tandem", subject=name, openvino=is_installed("openvino"))
 
 
 @router.api_route("/ui/datasets", methods=["GET", "HEAD"])

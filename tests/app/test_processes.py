@@ -20,9 +20,11 @@ import numpy as np
 import psutil
 import pytest
 
+from app.server import environment_of, refuse_too_many
 from tests.app.serving import Registered, registered, settings_in
 from workers.artifacts import ArtifactStore
 from workers.database import Database
+from workers.gpus import visible_gpus
 
 PROCESSES = 2
 PICTURE = np.zeros((8, 8), int).tolist()
@@ -173,6 +175,23 @@ def test_processes_do_not_share_a_gpu(tmp_path: Path) -> None:
     failed = refused(tmp_path, "--port", "0", TANDEM_SERVING_DEVICE="cuda", CUDA_VISIBLE_DEVICES="0")
     assert failed.returncode == 1
     assert "there are 1 for 2" in failed.stderr
+
+
+def test_each_process_sees_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5")
+    settings = settings_in(tmp_path, serving_device="cuda", processes=2)
+    refuse_too_many(settings)
+    found = [environment_of(settings, number)["CUDA_VISIBLE_DEVICES"] for number in range(2)]
+    assert found == ["3", "5"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho 0\necho 1\necho 2\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert visible_gpus() == ["0", "1", "2"]
+    fake.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == []
 
 
 def test_no_answer_is_anothers_while_all_processes_are_busy(two: Served) -> None:
