@@ -87,9 +87,10 @@ async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Plac
 
 async def _describe(app: FastAPI) -> None:
     """Errors name the nearest parameter with it; made now, it does not hold up the first request that is wrong, nor the
-    first that is right."""
+    first that is right. On the event loop: FastAPI completes its routes when they are first looked at, and not for two
+    threads at once."""
     await asyncio.sleep(DESCRIBED_AFTER_S)
-    await run_sync(app.openapi)
+    app.openapi()
 
 
 def _middleware(settings: Settings, counts: Counts) -> list[Middleware]:

@@ -102,7 +102,7 @@ def test_of_two_runners_each_leaves_the_other_its_part(executor: ThreadPoolExecu
         return await asyncio.gather(*answers)
 
     found = in_loop(scenario)
-    assert gate.sizes[:2] == [1, 1]
+    assert sorted(gate.sizes)[:2] == [1, 1]
     assert max(gate.sizes) == 6
     assert [computed.logits.item() for computed in found] == [2 * i for i in range(14)]
 
