@@ -101,7 +101,7 @@ def _in_tokens_of(signature: Signature, trained: Signature) -> Signature:
 def _start_job(db: Database, job_id: str) -> Job:
     pointer = "/init/from/job"
     try:
-        job = job_queries.get(db, job_id)
+        job = job_queries.get(db, job_id, "training")
     except NotFound as error:
         raise InvalidInput(error.detail, pointer=pointer, code="unknown_job") from None
     if job_queries.latest_checkpoint(db, job_id) is None:
