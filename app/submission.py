@@ -23,7 +23,7 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
 
     Raises InvalidInput, naming the field, where the dataset, the network, the training and the start do not fit.
     """
-    dataset = _dataset(db, spec.dataset)
+    dataset = known_dataset(db, spec.dataset)
     signature = preparation.expected_signature(dataset.description, spec)
     catalog.check(spec.model, signature)
     resolved = training.resolve(spec.model, spec.training, signature, dataset.description.splits.train)
@@ -49,7 +49,8 @@ def _check_length(resolved: TrainingSpec, rows: int) -> None:
     )
 
 
-def _dataset(db: Database, name_or_id: str) -> DatasetRecord:
+def known_dataset(db: Database, name_or_id: str) -> DatasetRecord:
+    """The dataset that a body names. Raises InvalidInput."""
     try:
         return datasets.get(db, name_or_id)
     except NotFound as error:

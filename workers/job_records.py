@@ -21,8 +21,8 @@ EventType = Literal["status", "progress", "metric", "log", "checkpoint", "done"]
 class Job:
     """A job at one moment.
 
-    `name` is the registered model's name; `model_name` and `model_version` are set on success, and for a prediction from
-    the start: the model that predicts. `artifact_sha256` and `artifact_bytes` are those of the file that it made.
+    `name` is the registered model's name; `model_name` and `model_version` are set on success, and from the start for a
+    prediction: the model that predicts. `artifact_sha256` and `artifact_bytes`: its file.
     `attempt` counts the attempts that are charged against `max_attempts`; `fence` counts every change of ownership.
     """
 

@@ -25,7 +25,7 @@ from workers.identifiers import new_id
 from workers.job_events import append_progress, append_reports, append_status
 from workers.job_queries import find
 from workers.job_records import NOUNS, Job, Kind
-from workers.reports import FinishedModel, Progress, Report
+from workers.reports import FinishedModel, Progress, Report, RowProgress
 from workers.tables import CheckpointRow, JobRow
 from workers.tables.base import plain
 from workers.transitions import (
@@ -197,7 +197,7 @@ def record(
     fence: int,
     *,
     phase: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | RowProgress | None = None,
     metrics: Mapping[str, float] | None = None,
     timing: Mapping[str, float] | None = None,
     device: str | None = None,

@@ -65,6 +65,16 @@ CREATED: Responses = {
     }
 }
 
+LOG = problems(
+    404,
+    besides={
+        200: {
+            "description": "What its process wrote.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "epoch 1/5: loss 0.84\n"}},
+        }
+    },
+)
+
 
 class JobFilter(Paging):
     """Which jobs."""
@@ -182,21 +192,7 @@ def list_checkpoints(job_id: JobId, paging: Annotated[Paging, Query()], uses: Us
     return Listed[Checkpoint].part(found, lambda one: one.id, **paging.model_dump())
 
 
-@router.get(
-    "/{job_id}/logs",
-    response_class=PlainTextResponse,
-    responses=problems(
-        404,
-        besides={
-            200: {
-                "description": "What the job's process wrote.",
-                "content": {
-                    "text/plain": {"schema": {"type": "string"}, "example": "epoch 1/5: loss 0.84\n"}
-                },
-            }
-        },
-    ),
-)
+@router.get("/{job_id}/logs", response_class=PlainTextResponse, responses=LOG)
 def get_logs(job_id: JobId, uses: Uses) -> PlainTextResponse:
     """The job's log."""
     return PlainTextResponse(job_queries.logs(uses.database, job_id, "training"))
