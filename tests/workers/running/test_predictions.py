@@ -181,7 +181,7 @@ def test_a_damaged_part_is_made_again(bench, model):
     with bench.supervisor() as supervisor:
         supervisor.run(prediction)
         (folder,) = checkpoints.attempts(bench.settings.checkpoints_dir, prediction)
-        newest = sorted(folder.glob("*.parquet"))[-1]
+        newest = max(folder.glob("*.parquet"))
         newest.write_bytes(b"rotten" + newest.read_bytes()[6:])
         time.sleep(bench.settings.backoff_s + 0.05)
         supervisor.run(prediction)

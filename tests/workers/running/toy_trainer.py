@@ -1,9 +1,9 @@
 """A trainer with a small engine of its own: softmax regression in NumPy, which starts in a second.
 
-Everything else is the real thing: messages, data, `fit`, checkpoints, the parts of a prediction. The job's metadata says how it misbehaves:
-`slow_s` (every step, or batch of a prediction, takes so long), `slow_again_s` (but in later attempts so long), `kill_at` (it kills itself with
-SIGKILL at this step), `kill_attempts` (but only in the first so many attempts), `deaf_at` (from this step on it stops
-answering), `say` (a line it prints first).
+Everything else is the real thing: messages, data, `fit`, checkpoints, the parts of a prediction. The job's metadata
+says how it misbehaves: `slow_s` (every step, or batch of a prediction, takes so long), `slow_again_s` (but in later
+attempts so long), `kill_at` (it kills itself with SIGKILL at this step), `kill_attempts` (but only in the first so many
+attempts), `deaf_at` (from this step on it stops answering), `say` (a line it prints first).
 """
 
 import argparse
