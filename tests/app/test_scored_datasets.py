@@ -197,13 +197,6 @@ def test_the_other_engine_computes_it_too(server: Running, register: Register) -
         np.testing.assert_allclose(one["logits"], other["logits"], atol=1e-4)
 
 
-def test_both_formats_say_the_same(server: Running, register: Register) -> None:
-    register(name="formats", dataset="digits", model=NETWORK)
-    _, lines = scored(server, "torch", model="formats", dataset="digits", format="jsonl")
-    _, rows = scored(server, "torch", model="formats", dataset="digits", format="parquet")
-    assert lines == rows
-
-
 def test_a_table_with_other_categories_in_another_order_is_read_by_name(
     server: Running, uploads: None, register: Register
 ) -> None:
@@ -225,17 +218,6 @@ def test_images_of_other_sizes_and_channels_are_converted(
     assert_same(rows, predicted(server.client, name, "torch", expected))
     # The digits know classes that the four colours do not, and not the other way round.
     assert bool(done["metrics"]) == (dataset == "colours")
-
-
-def test_only_what_was_asked_for_is_written(server: Running, register: Register) -> None:
-    register(name="brief", dataset="digits")
-    asked = {"model": "brief", "dataset": "digits"}
-    _, rows = scored(server, "torch", **asked, **{"return": ["labels"], "top_k": 1})
-    assert rows[0].keys() == {"row", "split", "target", "label", "index", "score"}
-    _, rows = scored(server, "torch", **asked, **{"return": ["logits"], "top_k": 99})
-    assert rows[0].keys() == {"row", "split", "target", "logits"}
-    _, rows = scored(server, "torch", **asked, **{"return": ["labels"], "top_k": 99})
-    assert len(rows[0]["top"]) == 10
 
 
 def test_an_answer_that_is_no_number_fails_and_names_the_row(server: Running, register: Register) -> None:

@@ -73,7 +73,10 @@ class Bench:
 
     def submit(self, **job: object) -> str:
         """As POST /jobs does: the row first, then a message, which may not arrive."""
-        job_id = self.job(**job)
+        return self.announce(self.job(**job))
+
+    def announce(self, job_id: str) -> str:
+        """Send the message of a job that is there."""
         if broker.publish(self.settings, self.get(job_id).framework, job_id):
             dispatch.mark_dispatched(self.db, job_id)
         return job_id

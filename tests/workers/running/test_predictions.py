@@ -1,6 +1,7 @@
 """Predictions of whole datasets: real trainer processes, real signals, a real database."""
 
 import os
+import signal
 import time
 
 import numpy as np
@@ -11,7 +12,17 @@ from sqlalchemy import update
 from models.data.builtin import BUILTIN
 from models.data.dataset import SPLITS
 from models.errors import Conflict, NotFound
-from workers import checkpoints, datasets, dispatch, job_queries, jobs, predictions, references, registry
+from workers import (
+    checkpoints,
+    datasets,
+    dispatch,
+    fleet,
+    job_queries,
+    jobs,
+    predictions,
+    references,
+    registry,
+)
 from workers.reports import FinishedPrediction
 from workers.tables import DatasetRow
 
@@ -86,25 +97,38 @@ def test_a_killed_trainer_is_followed_by_an_attempt_that_goes_on_from_its_parts(
     assert bench.get(prediction).metrics == bench.get(undisturbed).metrics
 
 
-def test_a_drained_supervisor_gives_it_back_at_that_very_row(bench, model):
-    undisturbed, prediction = bench.prediction(model), bench.prediction(model, metadata=SLOW)
+def test_a_drained_supervisor_gives_it_back_at_that_very_batch(bench, model):
+    undisturbed = bench.prediction(model)
+    prediction = bench.prediction(model, metadata={"kill_at": 6, "slow_s": 0.4})
     with bench.supervisor() as first, bench.running(first, prediction):
-        assert bench.reaches(prediction, 512)
+        assert bench.reaches(prediction, 4 * 256)
         first.drain()
     released = bench.get(prediction)
     assert (released.status, released.attempt) == ("queued", 0)
-    run(bench, prediction, undisturbed)
+    run(bench, prediction, undisturbed)  # four batches are behind it, or it would die at the seventh
     assert bench.outcomes(prediction) == ["released", "succeeded"]
     assert sha256(bench, prediction) == sha256(bench, undisturbed)
 
 
-def test_a_drained_prediction_loses_no_batch(bench, model):
-    prediction = bench.prediction(model, metadata={"kill_at": 6, **SLOW})
-    with bench.supervisor() as first, bench.running(first, prediction):
-        assert bench.reaches(prediction, 4 * 256)
-        first.drain()
-    run(bench, prediction)  # four batches are behind it, or it would die again
-    assert bench.outcomes(prediction) == ["released", "succeeded"]
+@pytest.mark.parametrize(("number", "outcome"), [(signal.SIGTERM, "released"), (signal.SIGKILL, "lost")])
+def test_the_prediction_of_a_worker_that_ends_is_finished_by_another(
+    fleet_bench, eventually, number, outcome
+):
+    with fleet_bench.worker() as first:
+        job = fleet_bench.submit()
+        assert eventually(lambda: fleet_bench.status(job) == "succeeded")
+        undisturbed = fleet_bench.announce(fleet_bench.prediction(job))
+        assert eventually(lambda: fleet_bench.status(undisturbed) == "succeeded")
+        dies = {"kill_at": 6, "slow_s": 0.4}  # at its seventh batch, of nine; each batch is a part
+        prediction = fleet_bench.announce(fleet_bench.prediction(job, metadata=dies))
+        assert eventually(lambda: prediction in fleet.page(fleet_bench.db).data[0].jobs)
+        assert fleet_bench.reaches(prediction, 4 * 256)
+        os.kill(first.pid, number)
+        assert eventually(lambda: fleet_bench.outcomes(prediction) == [outcome])
+        with fleet_bench.worker():
+            assert eventually(lambda: fleet_bench.status(prediction) == "succeeded", 30)
+    assert fleet_bench.outcomes(prediction) == [outcome, "succeeded"]
+    assert sha256(fleet_bench, prediction) == sha256(fleet_bench, undisturbed)
 
 
 def test_a_worker_that_comes_back_after_its_lease_publishes_nothing(bench, model):
@@ -135,12 +159,13 @@ def test_a_poison_prediction_gets_exactly_its_attempts_and_keeps_what_it_has(ben
 
 def test_a_running_prediction_is_cancelled_and_a_retry_goes_on_from_its_parts(bench, model):
     undisturbed = bench.prediction(model)
-    prediction = bench.prediction(model, metadata={"kill_at": 6, **SLOW})
+    prediction = bench.prediction(model, metadata={"kill_at": 7, "slow_s": 0.4})
     with bench.supervisor() as supervisor, bench.running(supervisor, prediction) as thread:
-        assert bench.reaches(prediction, 4 * 256)
+        assert bench.reaches(prediction, 2 * 256)
         jobs.cancel(bench.db, prediction, "prediction")
         thread.join(10)
-        assert bench.status(prediction) == "cancelled"
+        assert bench.outcomes(prediction) == ["cancelled"]
+        assert job_queries.attempts(bench.db, prediction)[0].reason == "cancelled on request"
         again = jobs.retry(bench.db, prediction, "prediction")
         assert again.resumed_from == prediction
         supervisor.run(again.id)
