@@ -83,6 +83,7 @@ async def _running(app: FastAPI, settings: Settings, metrics: Metrics) -> AsyncI
     await run_sync(app.openapi)
     services = await run_sync(open_services, settings, metrics)
     metrics.watch_jobs(partial(job_queries.counts, services.database))
+    metrics.watch_dataset_predictions(partial(job_queries.counts, services.database, "prediction"))
     reconciler = Reconciler(services.database, services.store, settings)
     reconciler.start()
     app.state.services = services

@@ -117,6 +117,11 @@ class Metrics:
         """Report jobs by framework and status, counted anew at every scrape."""
         self.registry.register(_Jobs(counts))
 
+    def watch_dataset_predictions(self, counts: JobCounts) -> None:
+        """Report predictions of datasets likewise."""
+        name, about = "tandem_dataset_predictions", "Predictions of whole datasets by status."
+        self.registry.register(_Jobs(counts, name, about))
+
     def watch_model_cache(self, state: Callable[[], Mapping[str, float]]) -> None:
         """Report the model cache: each of these numbers under its name."""
         self.registry.register(_ModelCache(state))
@@ -126,8 +131,8 @@ class Metrics:
 
 
 class _Jobs(Collector):
-    def __init__(self, counts: JobCounts) -> None:
-        self._counts = counts
+    def __init__(self, counts: JobCounts, name: str = "tandem_jobs", about: str = "Jobs by status.") -> None:
+        self._counts, self._name, self._about = counts, name, about
 
     def describe(self) -> Iterator[Metric]:
         yield self._empty()
@@ -141,7 +146,7 @@ class _Jobs(Collector):
         yield family
 
     def _empty(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily("tandem_jobs", "Jobs by status.", labels=("framework", "status"))
+        return GaugeMetricFamily(self._name, self._about, labels=("framework", "status"))
 
 
 class _ModelCache(Collector):

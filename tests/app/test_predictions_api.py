@@ -182,16 +182,18 @@ def test_jobs_and_predictions_are_not_each_others(
     assert_problem(ask(model=prediction), 404, "/model")
 
 
-def test_the_metric_of_jobs_counts_training_only(
+def test_predictions_are_counted_apart_from_jobs(
     client: httpx.Client, ask: Callable[..., httpx.Response]
 ) -> None:
-    def queued() -> list[str]:
+    def queued(metric: str) -> float:
+        start = f'{metric}{{framework="torch",status="queued"}} '
         lines = client.get("/metrics").text.splitlines()
-        return [line for line in lines if line.startswith("tandem_jobs{") and 'status="queued"' in line]
+        return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
 
-    before = queued()
+    jobs_before, before = queued("tandem_jobs"), queued("tandem_dataset_predictions")
     ask()
-    assert queued() == before
+    assert queued("tandem_dataset_predictions") == before + 1
+    assert queued("tandem_jobs") == jobs_before
 
 
 @pytest.mark.parametrize(
