@@ -1,6 +1,7 @@
 """The events of a job or a prediction: a page of them, or live."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from app.routes.jobs import JobId
 from app.schemas.jobs import Event
 from app.schemas.paging import Listed
 from app.services import Services
-from models.errors import InvalidInput
+from models.errors import InvalidInput, NotFound
 from workers import job_queries
 from workers.database import Database
 from workers.job_records import Event as EventRecord
@@ -125,8 +126,8 @@ async def _live(uses: Services, job_id: str, kind: Kind, after: int) -> Response
 
 
 async def _stream(uses: Services, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """The events as they come. Ends after `done`, or when the client goes away."""
-    with uses.streams.place():
+    """The events as they come. Ends after `done`, when the client goes away, or when what they are of is deleted."""
+    with uses.streams.place(), suppress(NotFound):
         yield b": connected\n\n"
         last_sent = monotonic()
         while True:
