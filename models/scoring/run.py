@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import pyarrow as pa
 
 from models.data.dataset import Dataset
 from models.engine import Predictor
+from models.errors import OutOfMemory
 from models.metrics import Metrics
 from models.scoring import files
 from models.scoring.parts import Parts
@@ -51,7 +53,7 @@ class Run:
     def batches(self) -> Iterator[int]:
         """Score, a batch at each step; gives the rows of the batch. Raises InvalidInput, OutOfMemory."""
         for batch in batches(self._dataset, self._spec.split, self._card, self.rows):
-            logits = self._predictor.logits(batch.x)
+            logits = self._logits(batch.x)
             self._waiting.append(self._answers.table(batch, logits))
             self._tally = self._answers.counted(self._tally, batch, logits)
             self.rows += len(batch.x)
@@ -71,6 +73,15 @@ class Run:
         """Write the result to a file, once all rows are scored; how well the model did."""
         files.write(self._parts.paths, self._answers.schema, path, self._spec.format, self.group_rows)
         return self._tally.metrics(regression=self._card.signature.is_regression)
+
+    def _logits(self, x: np.ndarray) -> np.ndarray:
+        try:
+            return self._predictor.logits(x)
+        except OutOfMemory:  # it advises a smaller batch_size, which nobody can choose here
+            raise OutOfMemory(
+                f"The device has too little memory for {len(x)} rows of this model at once. Let a worker on a larger"
+                " device predict."
+            ) from None
 
     def _is_due(self) -> bool:
         rows = sum(table.num_rows for table in self._waiting)

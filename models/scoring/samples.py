@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from models.preparation import raw_batches
 from models.preprocessing import TablePreprocessing
 from models.scoring.alignment import Alignment
 from models.scoring.spec import SplitChoice
-from models.signature import Signature, TableInput
+from models.signature import Input, Signature, TableInput, TokenInput
 from models.weights import ModelCard
 
-BATCH = 256
-"""Where batches begin never changes: the last bits of an answer may depend on what is computed with it."""
+BATCH, SMALL_BATCH = 256, 64
+"""Rows computed together; fewer where each takes much memory on its way through a network."""
+LARGE_VALUES = 64 * 64 * 3
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,10 @@ def check(taken: Signature, held: DatasetDescription) -> None:
 
 
 def batches(dataset: Dataset, split: SplitChoice, card: ModelCard, done: int) -> Iterator[Batch]:
-    """All rows but the first `done`, a multiple of BATCH within its split. Raises InvalidInput as `check` does."""
+    """All rows but the first `done`, at which a batch begins. Raises InvalidInput as `check` does.
+
+    Where batches begin never changes: the last bits of an answer may depend on what is computed with it.
+    """
     for name in names(split):
         rows: Split = getattr(dataset, name)
         first = min(done, len(rows))
@@ -63,13 +68,19 @@ def batches(dataset: Dataset, split: SplitChoice, card: ModelCard, done: int) ->
 
 
 def _inputs(rows: Split, card: ModelCard, held: DatasetDescription, start: int) -> Iterator[np.ndarray]:
-    about = card.preprocessing
+    about, size = card.preprocessing, batch_rows(card.signature.input)
     if not isinstance(about, TablePreprocessing):
-        yield from raw_batches(rows, about, BATCH, start)
+        yield from raw_batches(rows, about, size, start)
         return
     aligned = _alignment(held, card.signature)
-    for first in range(start, len(rows), BATCH):
-        yield about.features(aligned(rows.array[first : first + BATCH]))
+    for first in range(start, len(rows), size):
+        yield about.features(aligned(rows.array[first : first + size]))
+
+
+def batch_rows(taken: Input) -> int:
+    """How many rows of this input are computed together."""
+    is_large = isinstance(taken, TokenInput) or prod(taken.shape) > LARGE_VALUES
+    return SMALL_BATCH if is_large else BATCH
 
 
 def _alignment(held: DatasetDescription, taken: Signature) -> Alignment:

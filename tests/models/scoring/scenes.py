@@ -71,9 +71,11 @@ def spec(**asked):
     return ScoringSpec(**{**known, "split": "all", **asked})
 
 
-def run(folder, asked, *, earlier=(), held=None, about=None, part_every_s=1e9, clock=lambda: 0.0):
+def run(
+    folder, asked, *, earlier=(), held=None, about=None, predictor=None, part_every_s=1e9, clock=lambda: 0.0
+):
     about = about or card()
     held = held or dataset()
-    predictor = Sums(about.signature.outputs)
+    predictor = predictor or Sums(about.signature.outputs)
     parts = Parts(folder, earlier)
     return Run(predictor, about, held, asked, parts, part_every_s=part_every_s, clock=clock)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from models.errors import InvalidInput
+from models.errors import InvalidInput, OutOfMemory
 from models.scoring.parts import Parts
 from models.scoring.run import LEAST_GROUP_ROWS, MOST_GROUP_ROWS, group_rows
+from models.scoring.samples import batch_rows
+from models.signature import ImageInput, TableInput, TokenInput
 from tests.models.scoring.scenes import card, dataset, run, spec
 
 FORMATS = ("parquet", "jsonl")
@@ -196,6 +198,29 @@ def test_an_answer_that_is_no_number_names_the_row(tmp_path):
     with pytest.raises(InvalidInput, match="row 260 of 'validation'") as refused:
         complete(run(tmp_path / "a", spec(), held=held), tmp_path / "r.parquet")
     assert refused.value.specific_code == "not_finite"
+
+
+def test_a_device_that_is_too_small_is_named_without_a_batch_size_to_choose(tmp_path):
+    class Full:
+        def logits(self, x):
+            raise OutOfMemory("Use a batch_size of 128.")
+
+    made = run(tmp_path / "a", spec(), predictor=Full())
+    with pytest.raises(OutOfMemory, match="too little memory for 256 rows"):
+        complete(made, tmp_path / "r.parquet")
+
+
+@pytest.mark.parametrize(
+    ("taken", "rows"),
+    [
+        (TableInput(features=3, columns=("a", "b", "c")), 256),
+        (ImageInput(height=32, width=32, channels=3), 256),
+        (ImageInput(height=224, width=224, channels=3), 64),
+        (TokenInput(vocabulary=9, length=16, padding=0), 64),
+    ],
+)
+def test_fewer_rows_are_computed_together_where_each_takes_much_memory(taken, rows):
+    assert batch_rows(taken) == rows
 
 
 def test_row_groups_are_smaller_where_a_row_has_many_numbers():
