@@ -17,7 +17,7 @@ from workers.settings import Settings
 
 def assemble(
     db: Database, store: ArtifactStore, settings: Settings, claim: Claim, dataset: DatasetRecord
-) -> messages.Assignment | messages.ScoringAssignment:
+) -> messages.Work:
     """The assignment of a claimed job; makes its work folder.
 
     Raises NotFound when a model that it needs is gone, CorruptArtifact when a stored file is damaged.

@@ -50,7 +50,7 @@ class Attempt:
         self,
         trainer: TrainerProcess,
         ledger: Ledger,
-        assignment: messages.Assignment | messages.ScoringAssignment,
+        assignment: messages.Work,
         *,
         on_dataset: Callable[[Path], None],
         on_started: Callable[[str], None],
@@ -123,7 +123,7 @@ class Attempt:
             case messages.Progressed():
                 self._reached = f"step {report.step}"
             case messages.RowsScored():
-                self._reached = f"row {report.rows}"
+                self._reached = f"{report.rows} rows"
         if (item := news(report, self._started)) is not None:
             self._ledger.note(item)
 

@@ -96,6 +96,10 @@ class ScoringAssignment(_Attempt):
         return "Ask for a smaller model, or run a worker on a larger machine."
 
 
+Work = Assignment | ScoringAssignment
+"""What a trainer may be given."""
+
+
 class Stop(Message):
     """Checkpoint and end; the trainer answers Stopped."""
 
@@ -235,7 +239,7 @@ Report = (
 )
 """What a trainer says."""
 
-Command = Assignment | ScoringAssignment | Stop
+Command = Work | Stop
 """What a trainer is told."""
 
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])

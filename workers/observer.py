@@ -37,10 +37,10 @@ class Inbox:
     def __init__(self, stream: BinaryIO) -> None:
         self.stop: messages.Stop | None = None
         self._stream = stream
-        self._assignments: SimpleQueue[messages.Assignment | messages.ScoringAssignment] = SimpleQueue()
+        self._assignments: SimpleQueue[messages.Work] = SimpleQueue()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
-    def assignment(self) -> messages.Assignment | messages.ScoringAssignment:
+    def assignment(self) -> messages.Work:
         """Wait for it."""
         return self._assignments.get()
 

@@ -12,7 +12,7 @@ from workers import messages
 from workers.observer import Channel
 
 
-def dataset(assignment: messages.Assignment | messages.ScoringAssignment, channel: Channel) -> Dataset:
+def dataset(assignment: messages.Work, channel: Channel) -> Dataset:
     """The dataset, memory-mapped from its file; a built-in one is made into a file first."""
     source = assignment.dataset
     if isinstance(source, messages.StoredDataset):

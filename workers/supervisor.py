@@ -102,7 +102,7 @@ class Supervisor:
         self,
         claim: Claim,
         ledger: Ledger,
-        assignment: messages.Assignment | messages.ScoringAssignment,
+        assignment: messages.Work,
         dataset: DatasetRecord,
     ) -> Iterator[Attempt]:
         """An attempt that `drain` reaches."""

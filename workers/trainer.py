@@ -36,7 +36,7 @@ class Trainer:
     """One attempt at one job, in this process."""
 
     engine: Engine
-    assignment: messages.Assignment | messages.ScoringAssignment
+    assignment: messages.Work
     channel: Channel
     inbox: Inbox
 

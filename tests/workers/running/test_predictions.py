@@ -91,7 +91,7 @@ def test_a_killed_trainer_is_followed_by_an_attempt_that_goes_on_from_its_parts(
     assert bench.outcomes(prediction) == ["failed", "succeeded"]
     first = job_queries.attempts(bench.db, prediction)[0]
     assert "SIGKILL" in first.reason
-    assert "after row" in first.reason
+    assert " rows. " in first.reason
     assert "batch_size" not in first.reason
     assert sha256(bench, prediction) == sha256(bench, undisturbed)
     assert bench.get(prediction).metrics == bench.get(undisturbed).metrics
