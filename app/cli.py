@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.commands import datasets, demo, jobs, models, predict, serve
+from app.commands import datasets, demo, jobs, models, predict, score, serve
 
 
 class Commands(click.Group):
@@ -53,6 +53,7 @@ for command in (
     jobs.train,
     jobs.jobs,
     predict.predict,
+    score.score,
     datasets.datasets,
     models.models,
     serve.api,

@@ -21,16 +21,16 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BY_ENGINE = ("process", "model", "engine")
 
 
-def text(states: States, jobs: JobCounts) -> bytes:
-    """The metrics of these processes, by their number, and the jobs of the database."""
+def text(states: States, jobs: JobCounts, dataset_predictions: JobCounts) -> bytes:
+    """The metrics of these processes, by their number, and what the database has to do."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(states, jobs))
+    registry.register(_Collected(states, jobs, dataset_predictions))
     return generate_latest(registry)
 
 
 class _Collected(Collector):
-    def __init__(self, states: States, jobs: JobCounts) -> None:
-        self._states, self._jobs = states, jobs
+    def __init__(self, states: States, jobs: JobCounts, dataset_predictions: JobCounts) -> None:
+        self._states, self._jobs, self._dataset_predictions = states, jobs, dataset_predictions
 
     def collect(self) -> Iterator[Metric]:
         counts = {str(process): state.counts for process, state in sorted(self._states.items())}
@@ -38,7 +38,12 @@ class _Collected(Collector):
         predicted = {key: found for process, one in counts.items() for key, found in _by_engine(process, one)}
         yield from _predictions(predicted)
         yield from _model_caches(self._states)
-        yield _job_counts(self._jobs)
+        yield _by_status("tandem_jobs", "Jobs by status.", self._jobs)
+        yield _by_status(
+            "tandem_dataset_predictions",
+            "Predictions of whole datasets by status.",
+            self._dataset_predictions,
+        )
 
 
 def _requests(counts: Mapping[str, Counts]) -> Iterator[Metric]:
@@ -118,10 +123,10 @@ def _model_caches(states: States) -> Iterator[Metric]:
         yield family
 
 
-def _job_counts(jobs: JobCounts) -> Metric:
-    family = GaugeMetricFamily("tandem_jobs", "Jobs by status.", labels=("framework", "status"))
+def _by_status(name: str, about: str, counts: JobCounts) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=("framework", "status"))
     # Without its database the process still has the rest to tell.
     with suppress(Unavailable):
-        for labels, number in jobs().items():
+        for labels, number in counts().items():
             family.add_metric(labels, number)
     return family

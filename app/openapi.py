@@ -17,6 +17,7 @@ from app.schemas.models import AliasTarget, ModelChange, VersionChange
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
 from models.job import JobSpec
+from models.scoring.spec import PredictionSpec
 
 Responses = dict[int | str, dict[str, Any]]
 ALWAYS = (400, 401, 422, 500, 503)
@@ -29,6 +30,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     ExportBody,
     ImportForm,
     PredictBody,
+    PredictionSpec,
     Problem,
     InferenceRequest,
     InferenceResponse,

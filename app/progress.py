@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -54,6 +54,14 @@ def watch(tandem: Tandem, jobs: Mapping[str, Job], console: Console) -> dict[str
     return {label: tandem.job(job.id) for label, job in jobs.items()}
 
 
+def watch_one(events: Iterable[JobEvent], label: str, console: Console) -> None:
+    """Show one job or prediction until its events end."""
+    board: Board = Bars(console, {label: None}) if console.is_terminal else Lines(console)
+    with board:
+        for event in events:
+            board.show(label, event)
+
+
 def _feed(tandem: Tandem, label: str, job_id: str, inbox: Inbox) -> None:
     try:
         for event in tandem.follow(job_id):
@@ -84,7 +92,8 @@ class Bars:
     def show(self, label: str, event: JobEvent) -> None:
         bar, data = self._bars[label], event.data
         if event.type == "progress":
-            self._progress.update(bar, completed=data["step"], total=data["total_steps"])
+            done, total = ("rows", "total_rows") if "rows" in data else ("step", "total_steps")
+            self._progress.update(bar, completed=data[done], total=data[total])
         elif note := _note(event):
             self._progress.update(bar, note=note)
         if event.type == "done":

@@ -70,8 +70,60 @@ class Job(Reply):
         return self.status not in ("queued", "running")
 
 
+class RowProgress(Reply):
+    rows: int | None = None
+    total_rows: int
+
+
+class Predictor(Reply):
+    """The version that predicts."""
+
+    name: str
+    version: int
+
+
+class PredictionResult(Reply):
+    """The file that a finished prediction has made."""
+
+    sha256: str
+    size_bytes: int
+    rows: int
+    url: str
+
+
+class DatasetPrediction(Reply):
+    """The prediction of a whole dataset."""
+
+    id: str
+    status: Status
+    model: Predictor
+    engine: str
+    dataset: JobDataset
+    split: str
+    format: str
+    progress: RowProgress
+    phase: str | None = None
+    metrics: dict[str, float | None] = {}
+    timing: dict[str, float | None] = {}
+    device: str | None = None
+    worker: str | None = None
+    attempt: int = 0
+    result: PredictionResult | None = None
+    resumed_from: str | None = None
+    error: JobError | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    estimated_finish: datetime | None = None
+    metadata: dict[str, Any] = {}
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
 class JobEvent(Reply):
-    """`id` counts from 1 within the job; `type` is status, progress, metric, log, checkpoint or done."""
+    """`id` counts from 1 within the job or prediction; `type` is status, progress, metric, log, checkpoint or done."""
 
     id: int
     type: str

@@ -23,7 +23,7 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
 
     Raises InvalidInput, naming the field, where the dataset, the network, the training and the start do not fit.
     """
-    dataset = _dataset(db, spec.dataset)
+    dataset = known_dataset(db, spec.dataset)
     signature = preparation.expected_signature(dataset.description, spec)
     catalog.check(spec.model, signature)
     resolved = training.resolve(spec.model, spec.training, signature, dataset.description.splits.train)
@@ -49,7 +49,8 @@ def _check_length(resolved: TrainingSpec, rows: int) -> None:
     )
 
 
-def _dataset(db: Database, name_or_id: str) -> DatasetRecord:
+def known_dataset(db: Database, name_or_id: str) -> DatasetRecord:
+    """The dataset that a body names. Raises InvalidInput."""
     try:
         return datasets.get(db, name_or_id)
     except NotFound as error:
@@ -101,7 +102,7 @@ def _in_tokens_of(signature: Signature, trained: Signature) -> Signature:
 def _start_job(db: Database, job_id: str) -> Job:
     pointer = "/init/from/job"
     try:
-        job = job_queries.get(db, job_id)
+        job = job_queries.get(db, job_id, "training")
     except NotFound as error:
         raise InvalidInput(error.detail, pointer=pointer, code="unknown_job") from None
     if job_queries.latest_checkpoint(db, job_id) is None:

@@ -31,12 +31,17 @@ def evaluate(
     return _classification(logits, targets)
 
 
-def _classification(logits: np.ndarray, targets: np.ndarray) -> Metrics:
+def cross_entropies(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Of each row, float64 [B], from logits [B, K] and targets int [B]."""
+    logits = logits.astype(np.float64, copy=False)
     highest = logits.max(axis=1)
     log_sum = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    losses = log_sum - logits[np.arange(len(targets)), targets]
+    return np.asarray(log_sum - logits[np.arange(len(targets)), targets])
+
+
+def _classification(logits: np.ndarray, targets: np.ndarray) -> Metrics:
     return {
-        "loss": float(losses.mean()),
+        "loss": float(cross_entropies(logits, targets).mean()),
         "accuracy": float((logits.argmax(axis=1) == targets).mean()),
     }
 

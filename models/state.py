@@ -6,11 +6,7 @@ whoever goes on from here uses the very same network, normalisation and tokenize
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from models import tensor_files
+from models.durable import replacing, sha256_of
 from models.errors import CorruptArtifact
 from models.weights import ModelCard, Weights
 
@@ -68,11 +65,11 @@ def save_state(state: TrainingState, folder: Path) -> None:
         for name, array in arrays.items()
     }
     tensors |= {f"best/{name}": array for name, array in state.best_weights.items()}
-    with _replacing(folder / "state.safetensors") as path:
+    with replacing(folder / "state.safetensors") as path:
         tensor_files.write(tensors, path, {})
     manifest = {
         "format": FORMAT,
-        "sha256": _sha256(folder / "state.safetensors"),
+        "sha256": sha256_of(folder / "state.safetensors"),
         "step": state.step,
         "epoch_sums": state.epoch_sums,
         "interval_sums": state.interval_sums,
@@ -82,7 +79,7 @@ def save_state(state: TrainingState, folder: Path) -> None:
         "evaluations_without_gain": state.evaluations_without_gain,
         "card": None if state.card is None else state.card.model_dump(mode="json"),
     }
-    with _replacing(folder / "manifest.json") as path:
+    with replacing(folder / "manifest.json") as path:
         path.write_text(json.dumps(manifest, indent=2))
 
 
@@ -91,7 +88,7 @@ def load_state(folder: Path) -> TrainingState:
     manifest = _manifest(folder)
     path = folder / "state.safetensors"
     try:
-        if _sha256(path) != manifest["sha256"]:
+        if sha256_of(path) != manifest["sha256"]:
             raise CorruptArtifact(f"The checkpoint at step {manifest['step']} does not match its hash.")
         _, tensors = tensor_files.read(path)
     except (OSError, ValueError) as error:
@@ -138,26 +135,3 @@ def _slots(tensors: dict[str, np.ndarray]) -> Slots:
         slot, _, name = key.partition("/")
         slots.setdefault(slot, {})[name] = array
     return slots
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Temporary file, fsync, rename, fsync of the folder: after a crash there is the old file or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    yield temporary
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from models.errors import CorruptArtifact, NotFound
 from models.job import FromJob, FromModel, JobSpec
+from models.scoring.spec import ScoringSpec
 from workers import checkpoints, job_queries, messages, registry
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -16,15 +17,27 @@ from workers.settings import Settings
 
 def assemble(
     db: Database, store: ArtifactStore, settings: Settings, claim: Claim, dataset: DatasetRecord
-) -> messages.Assignment:
+) -> messages.Work:
     """The assignment of a claimed job; makes its work folder.
 
-    Raises NotFound when a model that it starts from is gone, CorruptArtifact when a stored file is damaged.
+    Raises NotFound when a model that it needs is gone, CorruptArtifact when a stored file is damaged.
     """
+    work = settings.work_dir / f"{claim.job.id}-{claim.fence}"
+    work.mkdir(parents=True, exist_ok=True)
+    make = _training if claim.job.kind == "training" else _scoring
+    return make(db, store, settings, claim, dataset, work)
+
+
+def _training(
+    db: Database,
+    store: ArtifactStore,
+    settings: Settings,
+    claim: Claim,
+    dataset: DatasetRecord,
+    work: Path,
+) -> messages.Assignment:
     job = claim.job
     spec = JobSpec.model_validate_json(json.dumps(job.spec))
-    work = settings.work_dir / f"{job.id}-{claim.fence}"
-    work.mkdir(parents=True, exist_ok=True)
     root = settings.checkpoints_dir
     own = tuple(map(str, _checkpoints(db, root, job)))
     continued = tuple(map(str, _continued_checkpoints(db, root, spec)))
@@ -43,6 +56,58 @@ def assemble(
         pretrained_cache=str(settings.cache_dir / "pretrained"),
         pretrained_folder=None if settings.pretrained_dir is None else str(settings.pretrained_dir),
     )
+
+
+def _scoring(
+    db: Database,
+    store: ArtifactStore,
+    settings: Settings,
+    claim: Claim,
+    dataset: DatasetRecord,
+    work: Path,
+) -> messages.ScoringAssignment:
+    job = claim.job
+    spec = ScoringSpec.model_validate_json(json.dumps(job.spec))
+    # A built-in dataset that another version of this program has made anew is not the one that the parts are of.
+    is_same = job.dataset_sha256 in (None, dataset.sha256)
+    return messages.ScoringAssignment(
+        job_id=job.id,
+        fence=claim.fence,
+        spec=spec,
+        dataset=_dataset(store, settings, dataset),
+        device=settings.device,
+        work_folder=str(work),
+        weights=_weights(db, store, spec.model),
+        part_folder=str(checkpoints.folder(settings.checkpoints_dir, job.id, claim.fence)),
+        part_every_s=settings.checkpoint_every_s,
+        earlier_parts=tuple(map(str, _parts(db, settings.checkpoints_dir, job))) if is_same else (),
+    )
+
+
+def _weights(db: Database, store: ArtifactStore, model: str) -> str:
+    """The file of `name@version`. Raises NotFound, CorruptArtifact."""
+    try:
+        sha256 = registry.resolve(db, model).sha256
+    except NotFound:
+        raise NotFound(
+            f"Model {model} was deleted before this prediction was done with it.", code="model_deleted"
+        ) from None
+    try:
+        return str(store.verify(sha256))
+    except NotFound as error:
+        raise CorruptArtifact(f"The weights of {model} are lost.") from error
+
+
+def _parts(db: Database, root: Path, job: Job) -> list[Path]:
+    """Where the attempts at a prediction have left parts, and those at the predictions that it retries."""
+    found = checkpoints.attempts(root, job.id)
+    if job.resumed_from is None:
+        return found
+    try:
+        before = job_queries.get(db, job.resumed_from)
+    except NotFound:  # deleted, and its parts with it
+        return found
+    return found + _parts(db, root, before)
 
 
 def _dataset(

@@ -40,7 +40,7 @@ class Lost:
     """The job is not ours any more."""
 
 
-Outcome = messages.Result | messages.Failed | Ended | Lost
+Outcome = messages.Result | messages.Scored | messages.Failed | Ended | Lost
 
 
 class Attempt:
@@ -50,7 +50,7 @@ class Attempt:
         self,
         trainer: TrainerProcess,
         ledger: Ledger,
-        assignment: messages.Assignment,
+        assignment: messages.Work,
         *,
         on_dataset: Callable[[Path], None],
         on_started: Callable[[str], None],
@@ -64,7 +64,7 @@ class Attempt:
         self._deadline: float | None = None
         self._started: messages.Started | None = None
         self._outcome: Outcome | None = None
-        self._step: int | None = None
+        self._reached: str | None = None
 
     def run(self) -> Outcome:
         """Live the attempt to its end; the trainer is gone afterwards."""
@@ -85,7 +85,7 @@ class Attempt:
     def stop(self, reason: Reason, patience_s: float) -> None:
         """Ask the trainer to checkpoint and end; kill it after `patience_s`.
 
-        A trainer that has not begun to train has nothing to save and is killed at once.
+        A trainer that has not begun its work has nothing to save and is killed at once.
         """
         with self._lock:
             deadline = time.monotonic() + (patience_s if self._started else 0.0)
@@ -109,7 +109,7 @@ class Attempt:
 
     def _take(self, report: messages.Report) -> None:
         match report:
-            case messages.Result() | messages.Failed():
+            case messages.Result() | messages.Scored() | messages.Failed():
                 self._outcome = report
             case messages.Stopped():
                 self._outcome = Ended(self._stopping or "shutdown")
@@ -121,7 +121,9 @@ class Attempt:
                 self._started = report
                 self._on_started(report.device)
             case messages.Progressed():
-                self._step = report.step
+                self._reached = f"step {report.step}"
+            case messages.RowsScored():
+                self._reached = f"{report.rows} rows"
         if (item := news(report, self._started)) is not None:
             self._ledger.note(item)
 
@@ -142,15 +144,14 @@ class Attempt:
         status = processes.await_end(self._trainer.process, LAST_OUTPUT_S)
         if self._stopping is not None:
             return Ended(self._stopping)
-        where = f" after step {self._step}" if self._step else ""
+        where = f" after {self._reached}" if self._reached else ""
         message = f"The trainer process {processes.last_words(status)}{where}."
         if status == -signal.SIGKILL:
-            half = max(1, (self._assignment.spec.training.batch_size or 1) // 2)
-            message += f" A batch_size of {half} would need less memory."
+            message += f" {self._assignment.memory_advice}"
         return messages.Failed(code="trainer_died", message=message, retryable=True)
 
     def _finish(self) -> None:
-        if isinstance(self._outcome, messages.Result | messages.Failed):
+        if isinstance(self._outcome, messages.Result | messages.Scored | messages.Failed):
             processes.await_end(self._trainer.process, LAST_OUTPUT_S)
         self._trainer.kill()
         self._relay_log()

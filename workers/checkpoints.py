@@ -1,4 +1,7 @@
-"""Where checkpoints lie: `<root>/<job>/<fence>/<step>/`. The files are the truth; their rows are for people."""
+"""Where checkpoints lie: `<root>/<job>/<fence>/<step>/`. The files are the truth; their rows are for people.
+
+The parts of a prediction lie in `<root>/<job>/<fence>/`.
+"""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +11,16 @@ from shutil import rmtree
 def folder(root: Path, job_id: str, fence: int) -> Path:
     """Where one attempt puts its checkpoints: no other attempt, not even a lost one, writes there."""
     return root / job_id / str(fence)
+
+
+def attempts(root: Path, job_id: str) -> list[Path]:
+    """The folders of all attempts at a job."""
+    return sorted((root / job_id).glob("*"))
+
+
+def forget(root: Path, job_id: str) -> None:
+    """Delete all that attempts at a job have left."""
+    rmtree(root / job_id, ignore_errors=True)
 
 
 def newest_first(root: Path, job_id: str) -> list[Path]:

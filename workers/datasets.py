@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +22,7 @@ from workers.clock import moment, now
 from workers.database import Database, upsert
 from workers.idempotency import IdempotencyClaim
 from workers.identifiers import is_id, new_id, stable_id
+from workers.job_records import NOUNS, Kind
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
 from workers.tables import DatasetRow, JobRow
@@ -123,14 +125,16 @@ def add(
 
 
 def delete(db: Database, store: ArtifactStore, name_or_id: str) -> None:
-    """Delete an upload and its file. Raises NotFound; Conflict for a built-in or while a job needs it."""
+    """Delete an upload and its file. Raises NotFound; Conflict for a built-in or while a job or prediction needs it."""
     with db.session() as session:
         row = _find(session, name_or_id, for_update=True)
         if row.builtin:
             raise Conflict(f"{row.name!r} is built in; it cannot be deleted.")
         user = session.scalar(_unfinished_jobs(row.id).limit(1))
         if user is not None:
-            raise Conflict(f"job {user} needs dataset {row.name!r}; wait for it or cancel it first.")
+            raise Conflict(
+                f"{NOUNS[cast(Kind, user.kind)]} {user.id} needs dataset {row.name!r}; wait for it or cancel it first."
+            )
         session.delete(row)
         sha256 = row.sha256
     if sha256 is not None:
@@ -187,8 +191,8 @@ def _find(session: Session, name_or_id: str, *, for_update: bool = False) -> Dat
     return row
 
 
-def _unfinished_jobs(dataset_id: str) -> Select[str]:
-    return select(JobRow.id).where(JobRow.dataset_id == dataset_id, JobRow.status.in_(["queued", "running"]))
+def _unfinished_jobs(dataset_id: str) -> Select[JobRow]:
+    return select(JobRow).where(JobRow.dataset_id == dataset_id, JobRow.status.in_(["queued", "running"]))
 
 
 def _taken(name: str) -> Conflict:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from workers.clock import now
 from workers.database import upsert
 from workers.job_records import FINAL, EventType
-from workers.reports import Checkpoint, LogLines, Metrics, Progress, Report
+from workers.reports import Checkpoint, LogLines, Metrics, Progress, Report, RowProgress
 from workers.tables import CheckpointRow, EventRow, JobRow, MetricRow
 from workers.tables.base import plain
 
@@ -35,7 +35,7 @@ def append_status(session: Session, row: JobRow, **details: Any) -> None:
         append(session, row, "done", {"status": row.status})
 
 
-def append_progress(session: Session, row: JobRow, progress: Progress) -> None:
+def append_progress(session: Session, row: JobRow, progress: Progress | RowProgress) -> None:
     """Only the newest progress is kept, so that a long job stays small."""
     session.execute(delete(EventRow).where(EventRow.job_id == row.id, EventRow.type == "progress"))
     append(session, row, "progress", asdict(progress))

@@ -1,13 +1,18 @@
 """Jobs and what belongs to them, as the rest of the program sees them: values that don't change."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from models.framework import Framework
 from workers.clock import moment, optional_moment
 from workers.tables import AttemptRow, CheckpointRow, EventRow, JobRow
 
+Kind = Literal["training", "prediction"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+NOUNS: Mapping[Kind, str] = {"training": "job", "prediction": "prediction"}
+"""What people call a job of this kind; with an s it is the address of their list."""
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 EventType = Literal["status", "progress", "metric", "log", "checkpoint", "done"]
@@ -17,11 +22,13 @@ EventType = Literal["status", "progress", "metric", "log", "checkpoint", "done"]
 class Job:
     """A job at one moment.
 
-    `name` is the registered model's name; `model_name` and `model_version` are set on success. `attempt` counts
-    the attempts that are charged against `max_attempts`; `fence` counts every change of ownership.
+    `name` is the registered model's name; `model_name` and `model_version` are set on success, and from the start for a
+    prediction: the model that predicts. `artifact_sha256` and `artifact_bytes`: its file.
+    `attempt` counts the attempts that are charged against `max_attempts`; `fence` counts every change of ownership.
     """
 
     id: str
+    kind: Kind
     name: str
     status: Status
     phase: str | None
@@ -43,6 +50,8 @@ class Job:
     fence: int
     model_name: str | None
     model_version: int | None
+    artifact_sha256: str | None
+    artifact_bytes: int | None
     resumed_from: str | None
     error_code: str | None
     error_message: str | None
@@ -101,6 +110,7 @@ class AttemptRecord:
 def job(row: JobRow) -> Job:
     return Job(
         id=row.id,
+        kind=cast(Kind, row.kind),
         name=row.name,
         status=cast(Status, row.status),
         phase=row.phase,
@@ -122,6 +132,8 @@ def job(row: JobRow) -> Job:
         fence=row.fence,
         model_name=row.model_name,
         model_version=row.model_version,
+        artifact_sha256=row.artifact_sha256,
+        artifact_bytes=row.artifact_bytes,
         resumed_from=row.resumed_from,
         error_code=row.error_code,
         error_message=row.error_message,

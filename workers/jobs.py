@@ -24,8 +24,8 @@ from workers.idempotency import IdempotencyClaim
 from workers.identifiers import new_id
 from workers.job_events import append_progress, append_reports, append_status
 from workers.job_queries import find
-from workers.job_records import Job
-from workers.reports import FinishedModel, Progress, Report
+from workers.job_records import NOUNS, Job, Kind
+from workers.reports import FinishedModel, Progress, Report, RowProgress
 from workers.tables import CheckpointRow, JobRow
 from workers.tables.base import plain
 from workers.transitions import (
@@ -43,6 +43,7 @@ from workers.transitions import (
 )
 
 LONGEST_NAME = 64
+PREFIXES = {"training": "job", "prediction": "pred"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def create(
     Raises NotFound when the dataset was deleted meanwhile, Conflict when the idempotency claim was lost.
     """
     row = JobRow(
+        kind="training",
         name=spec.name or default_name(dataset.name, spec.model.architecture),
         framework=spec.framework,
         spec=spec.model_dump(mode="json"),
@@ -88,19 +90,25 @@ def create(
         max_attempts=max_attempts,
     )
     with db.session() as session:
-        return _insert(session, row, idempotency)
+        return insert(session, row, idempotency)
 
 
-def retry(db: Database, job_id: str, *, idempotency: IdempotencyClaim | None = None) -> Job:
-    """A new queued job like this failed or cancelled one, to go on from its last checkpoint.
+def retry(
+    db: Database, job_id: str, kind: Kind = "training", *, idempotency: IdempotencyClaim | None = None
+) -> Job:
+    """A new queued job like this failed or cancelled one, to go on from what it has left.
 
     Raises Conflict for a job in another state, NotFound when it or its dataset is not there.
     """
+    noun = NOUNS[kind]
     with db.session() as session:
-        old = find(session, job_id)
+        old = find(session, job_id, kind)
         if old.status not in ("failed", "cancelled"):
-            raise Conflict(f"job {job_id} is {old.status}; only a failed or cancelled job can be retried.")
+            raise Conflict(
+                f"{noun} {job_id} is {old.status}; only a failed or cancelled {noun} can be retried."
+            )
         row = JobRow(
+            kind=old.kind,
             name=old.name,
             framework=old.framework,
             spec=old.spec,
@@ -110,11 +118,13 @@ def retry(db: Database, job_id: str, *, idempotency: IdempotencyClaim | None = N
             job_metadata=old.job_metadata,
             resumed_from=old.id,
             max_attempts=old.max_attempts,
+            model_name=old.model_name,
+            model_version=old.model_version,
         )
-        return _insert(session, row, idempotency)
+        return insert(session, row, idempotency)
 
 
-def cancel(db: Database, job_id: str) -> Job:
+def cancel(db: Database, job_id: str, kind: Kind = "training") -> Job:
     """End a queued job at once; ask the supervisor of a running one to end it. Again: the same answer.
 
     Raises Conflict when the job has succeeded or failed.
@@ -124,7 +134,7 @@ def cancel(db: Database, job_id: str) -> Job:
         row = change(
             session,
             of_job(job_id)
-            .where(or_(waiting, JobRow.status == "running"), ~JobRow.cancel_requested)
+            .where(JobRow.kind == kind, or_(waiting, JobRow.status == "running"), ~JobRow.cancel_requested)
             .values(
                 cancel_requested=True,
                 status=case((waiting, "cancelled"), else_=JobRow.status),
@@ -134,9 +144,9 @@ def cancel(db: Database, job_id: str) -> Job:
         if row is not None:
             append_status(session, row, cancel_requested=True)
             return _record(session, row)
-        found = find(session, job_id)
+        found = find(session, job_id, kind)
         if found.status in ("succeeded", "failed"):
-            raise Conflict(f"job {job_id} has {found.status} already; there is nothing to cancel.")
+            raise Conflict(f"{NOUNS[kind]} {job_id} has {found.status} already; there is nothing to cancel.")
         return job_records.job(found)
 
 
@@ -187,7 +197,7 @@ def record(
     fence: int,
     *,
     phase: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | RowProgress | None = None,
     metrics: Mapping[str, float] | None = None,
     timing: Mapping[str, float] | None = None,
     device: str | None = None,
@@ -320,9 +330,10 @@ def default_name(dataset: str, architecture: str) -> str:
     return f"{dataset[: LONGEST_NAME - 1 - len(architecture)]}-{architecture}"
 
 
-def _insert(session: Session, row: JobRow, idempotency: IdempotencyClaim | None) -> Job:
+def insert(session: Session, row: JobRow, idempotency: IdempotencyClaim | None) -> Job:
+    """Queue a new job of any kind. Raises NotFound when its dataset was deleted, Conflict when the claim was lost."""
     hold(session, row.dataset_id, row.dataset_name)
-    row.id = new_id("job")
+    row.id = new_id(PREFIXES[row.kind])
     row.status = "queued"
     row.created_at = now()
     session.add(row)

@@ -15,7 +15,7 @@ import structlog
 from models.errors import Unavailable
 from workers import job_queries, jobs
 from workers.database import Database
-from workers.reports import Checkpoint, LogLines, Progress, Report
+from workers.reports import Checkpoint, LogLines, Progress, Report, RowProgress
 from workers.settings import Settings
 
 FLUSH_EVERY_S = 0.25
@@ -31,7 +31,7 @@ class News:
     """Something to record about a running attempt."""
 
     phase: str | None = None
-    progress: Progress | None = None
+    progress: Progress | RowProgress | None = None
     device: str | None = None
     dataset_sha256: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What supervisor and trainer say to each other: one JSON object a line.
 
-Down the trainer's standard input: one Assignment, then perhaps a Stop. Up a pipe of its own: every other
-message here. Standard output and error are the job's log.
+Down the trainer's standard input: one Assignment or ScoringAssignment, then perhaps a Stop. Up a pipe of its own: every
+other message here. Standard output and error are the job's log.
 """
 
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from models.engine import Device
 from models.job import JobSpec
+from models.scoring.spec import ScoringSpec
 from models.signature import Signature
 
 
@@ -38,18 +39,23 @@ class StoredDataset(Message):
     path: str
 
 
-class Assignment(Message):
+class _Attempt(Message):
     """One attempt at one job."""
 
-    kind: Literal["assignment"] = "assignment"
     job_id: str
     fence: int
-    spec: JobSpec
-    """Fully resolved."""
     dataset: Annotated[BuiltinDataset | StoredDataset, Field(discriminator="kind")]
     device: Device
     work_folder: str
     """Scratch space of this attempt; deleted after it."""
+
+
+class Assignment(_Attempt):
+    """An attempt at training."""
+
+    kind: Literal["assignment"] = "assignment"
+    spec: JobSpec
+    """Fully resolved."""
     checkpoint_folder: str
     """Where this attempt's checkpoints go, one folder a step."""
     checkpoint_every_s: float
@@ -63,6 +69,35 @@ class Assignment(Message):
     """Where published checkpoints are kept once they were fetched."""
     pretrained_folder: str | None = None
     """Holds the publishers' files, and nothing is downloaded."""
+
+    @property
+    def memory_advice(self) -> str:
+        """What to do where the machine had too little memory."""
+        half = max(1, (self.spec.training.batch_size or 1) // 2)
+        return f"A batch_size of {half} would need less memory."
+
+
+class ScoringAssignment(_Attempt):
+    """An attempt at the prediction of a dataset."""
+
+    kind: Literal["scoring"] = "scoring"
+    spec: ScoringSpec
+    weights: str
+    """The model's file, its hash checked."""
+    part_folder: str
+    """Where this attempt's parts go."""
+    part_every_s: float
+    earlier_parts: tuple[str, ...] = ()
+    """Folders of other attempts at the same, to go on from."""
+
+    @property
+    def memory_advice(self) -> str:
+        """What to do where the machine had too little memory."""
+        return "Ask for a smaller model, or run a worker on a larger machine."
+
+
+Work = Assignment | ScoringAssignment
+"""What a trainer may be given."""
 
 
 class Stop(Message):
@@ -93,13 +128,13 @@ class DatasetPrepared(Message):
 
 
 class Started(Message):
-    """Training begins, at `step` when it resumes."""
+    """The work begins, at `step` when it resumes. Of a prediction steps are rows, and there are no epochs."""
 
     kind: Literal["started"] = "started"
     device: str
     step: int
     total_steps: int
-    epochs: int
+    epochs: int | None = None
     setup_s: float
 
 
@@ -107,7 +142,7 @@ class FirstStep(Message):
     """The attempt's first step is done."""
 
     kind: Literal["first_step"] = "first_step"
-    compile_s: float
+    compile_s: float | None = None
 
 
 class Progressed(Message):
@@ -116,6 +151,14 @@ class Progressed(Message):
     kind: Literal["progress"] = "progress"
     epoch: int
     step: int
+    samples_per_s: float | None
+
+
+class RowsScored(Message):
+    """So many rows of the dataset are scored."""
+
+    kind: Literal["rows"] = "rows"
+    rows: int
     samples_per_s: float | None
 
 
@@ -154,6 +197,15 @@ class Result(Message):
     stop_reason: str | None = None
 
 
+class Scored(Message):
+    """The end of a prediction: its result, a file in the work folder."""
+
+    kind: Literal["scored"] = "scored"
+    file: str
+    metrics: dict[str, float]
+    timing: dict[str, float]
+
+
 class Stopped(Message):
     """The trainer obeyed a Stop, at this step; its newest checkpoint holds it."""
 
@@ -177,15 +229,17 @@ Report = (
     | Started
     | FirstStep
     | Progressed
+    | RowsScored
     | Measured
     | CheckpointWritten
     | Result
+    | Scored
     | Stopped
     | Failed
 )
 """What a trainer says."""
 
-Command = Assignment | Stop
+Command = Work | Stop
 """What a trainer is told."""
 
 _REPORT: TypeAdapter[Report] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])

@@ -37,10 +37,10 @@ class Inbox:
     def __init__(self, stream: BinaryIO) -> None:
         self.stop: messages.Stop | None = None
         self._stream = stream
-        self._assignments: SimpleQueue[messages.Assignment] = SimpleQueue()
+        self._assignments: SimpleQueue[messages.Work] = SimpleQueue()
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
-    def assignment(self) -> messages.Assignment:
+    def assignment(self) -> messages.Work:
         """Wait for it."""
         return self._assignments.get()
 
@@ -114,6 +114,7 @@ class Witness:
     def _progress(self, event: reports.Progress) -> None:
         if event.first:
             self._channel.say(messages.FirstStep(compile_s=event.compile_s))
+            self._channel.say(messages.Phase(text="training"))
         self._channel.say(
             messages.Progressed(epoch=ceil(event.epoch), step=event.step, samples_per_s=event.samples_per_s)
         )

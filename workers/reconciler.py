@@ -86,7 +86,7 @@ class Reconciler:
 
     def _clean_work(self) -> None:
         """Scratch folders of attempts that are over: their worker was killed before it could."""
-        for folder in self._settings.work_dir.glob("job_*-*"):
+        for folder in self._settings.work_dir.glob("*_*-*"):
             job_id, _, fence = folder.name.rpartition("-")
             try:
                 job = job_queries.get(self._db, job_id)

@@ -28,8 +28,10 @@ def sweep(db: Database, store: ArtifactStore, idle_s: float = 3600) -> list[str]
 
 
 def _is_named(session: Session, sha256: str) -> bool:
+    # The weights that a training job made are its version's, and go with it.
+    result = (JobRow.kind == "prediction", JobRow.artifact_sha256 == sha256)
     running = (JobRow.status.in_(["queued", "running"]), JobRow.dataset_sha256 == sha256)
     return any(
         session.scalar(select(exists().where(*condition)))
-        for condition in ((VersionRow.sha256 == sha256,), (DatasetRow.sha256 == sha256,), running)
+        for condition in ((VersionRow.sha256 == sha256,), (DatasetRow.sha256 == sha256,), result, running)
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from workers import messages
 from workers.ledger import News
-from workers.reports import Checkpoint, Metrics, Progress
+from workers.reports import Checkpoint, Metrics, Progress, RowProgress
 
 
 def news(report: messages.Report, started: messages.Started | None) -> News | None:
@@ -15,9 +15,11 @@ def news(report: messages.Report, started: messages.Started | None) -> News | No
         case messages.Started():
             return News(device=report.device, timing={"setup_s": report.setup_s})
         case messages.FirstStep():
-            return News(phase="training", timing={"compile_s": report.compile_s})
+            return None if report.compile_s is None else News(timing={"compile_s": report.compile_s})
         case messages.Progressed():
             return _progress(report, started)
+        case messages.RowsScored():
+            return _rows(report, started)
         case messages.Measured():
             return _point(report)
         case messages.CheckpointWritten():
@@ -31,6 +33,13 @@ def _progress(report: messages.Progressed, started: messages.Started | None) -> 
     timing = {} if report.samples_per_s is None else {"samples_per_s": report.samples_per_s}
     progress = Progress(report.epoch, started.epochs, report.step, started.total_steps)
     return News(progress=progress, timing=timing)
+
+
+def _rows(report: messages.RowsScored, started: messages.Started | None) -> News | None:
+    if started is None:
+        return None
+    timing = {} if report.samples_per_s is None else {"samples_per_s": report.samples_per_s}
+    return News(progress=RowProgress(report.rows, started.total_steps), timing=timing)
 
 
 def _point(report: messages.Measured) -> News:

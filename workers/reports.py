@@ -21,6 +21,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class RowProgress:
+    """`rows` out of `total_rows` are scored."""
+
+    rows: int
+    total_rows: int
+
+
+@dataclass(frozen=True)
 class LogLines:
     """Lines of the trainer's output, each with its newline."""
 
@@ -67,6 +75,16 @@ class FinishedModel:
     metrics: Mapping[str, float]
     timing: Mapping[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FinishedPrediction:
+    """What a successful prediction made. Its file is in the artifact store already."""
+
+    sha256: str
+    size_bytes: int
+    metrics: Mapping[str, float]
+    timing: Mapping[str, float]
 
 
 Report = LogLines | Metrics | Checkpoint

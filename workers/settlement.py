@@ -8,14 +8,14 @@ from typing import TypeVar
 import structlog
 
 from models.errors import Unavailable
-from workers import checkpoints, jobs, messages, references
+from workers import checkpoints, jobs, messages, predictions, references
 from workers.artifacts import ArtifactStore
 from workers.attempt import Ended, Lost, Outcome
 from workers.database import Database
 from workers.datasets import DatasetRecord
 from workers.jobs import Claim
 from workers.ledger import Ledger
-from workers.reports import FinishedModel
+from workers.reports import FinishedModel, FinishedPrediction
 from workers.settings import Settings
 
 RETRY_EVERY_S = 0.5
@@ -46,6 +46,8 @@ class Settlement:
         match outcome:
             case messages.Result():
                 self._finish(outcome, dataset)
+            case messages.Scored():
+                self._keep_result(outcome)
             case messages.Failed():
                 self.fail(outcome)
             case Ended(reason="cancel"):
@@ -91,6 +93,17 @@ class Settlement:
         log.info("attempt succeeded", model=version.name, version=version.version)
         self._thin_checkpoints()
 
+    def _keep_result(self, scored: messages.Scored) -> None:
+        """The file first, then the row that names it, as with weights."""
+        artifact = self._store.put(Path(scored.file))
+        found = FinishedPrediction(artifact.sha256, artifact.size_bytes, scored.metrics, scored.timing)
+        if not self._transit(lambda: predictions.finish(self._db, *self._job, found)):
+            log.warning("the finish was refused; the result is discarded")
+            references.discard(self._db, self._store, artifact.sha256)
+            return
+        log.info("prediction succeeded", size_bytes=artifact.size_bytes)
+        checkpoints.forget(self._settings.checkpoints_dir, self._claim.job.id)
+
     def _cancelled(self) -> None:
         log.info("attempt cancelled")
         self._transit(lambda: jobs.cancelled(self._db, *self._job))
@@ -116,5 +129,7 @@ class Settlement:
         return min(LONGEST_BACKOFF_S, self._settings.backoff_s * 2.0 ** (self._claim.attempt - 1))
 
     def _thin_checkpoints(self) -> None:
-        """Keep the newest, so that another attempt or another job can go on from here."""
+        """Keep the newest, so that another attempt or another job can go on from here; of a prediction all parts."""
+        if self._claim.job.kind == "prediction":
+            return
         checkpoints.thin(self._settings.checkpoints_dir, *self._job, keep=self._settings.keep_checkpoints)

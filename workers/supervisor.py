@@ -99,7 +99,11 @@ class Supervisor:
 
     @contextmanager
     def _running(
-        self, claim: Claim, ledger: Ledger, assignment: messages.Assignment, dataset: DatasetRecord
+        self,
+        claim: Claim,
+        ledger: Ledger,
+        assignment: messages.Work,
+        dataset: DatasetRecord,
     ) -> Iterator[Attempt]:
         """An attempt that `drain` reaches."""
 

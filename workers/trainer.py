@@ -1,4 +1,4 @@
-"""What a trainer process does: import its framework, wait for an assignment, fit, hand over the weights.
+"""What a trainer process does: import its framework, wait for an assignment, fit or score, hand over what it made.
 
 `python -m workers.trainer --framework torch --messages-fd 7`. It knows no database and no queue: see
 messages.py for what it is told and what it says. It ends when its standard input closes.
@@ -6,13 +6,12 @@ messages.py for what it is told and what it says. It ends when its standard inpu
 
 import argparse
 import faulthandler
-import fcntl
 import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,8 +19,6 @@ from typing import get_args
 from models import engine
 from models.catalog import ModelSpec, parameter_count
 from models.data import dataset as datasets
-from models.data.builtin import BUILTIN
-from models.data.inspection import inspected
 from models.engine import Definition, Device, Engine
 from models.errors import TandemError, Unavailable
 from models.fit import fit
@@ -29,8 +26,9 @@ from models.framework import FRAMEWORKS, Framework
 from models.preparation import expected_signature, prepared
 from models.reports import Fitted
 from models.weights import ModelCard, WeightsFile, write_weights
-from workers import messages, origins
+from workers import messages, origins, sources
 from workers.observer import Channel, Inbox, Witness
+from workers.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,17 @@ class Trainer:
     """One attempt at one job, in this process."""
 
     engine: Engine
-    assignment: messages.Assignment
+    assignment: messages.Work
     channel: Channel
     inbox: Inbox
 
-    def run(self) -> messages.Result | messages.Stopped | messages.Failed:
+    def run(self) -> messages.Result | messages.Scored | messages.Stopped | messages.Failed:
         """The attempt's outcome; whatever goes wrong inside becomes a Failed."""
         try:
-            return self._fit()
+            return self._outcome()
         except MemoryError:
-            return messages.Failed(code="out_of_memory", message=self._too_little_memory())
+            message = f"The machine's memory ran out. {self.assignment.memory_advice}"
+            return messages.Failed(code="out_of_memory", message=message)
         except TandemError as error:
             retryable = isinstance(error, Unavailable)
             return messages.Failed(code=error.specific_code, message=error.detail, retryable=retryable)
@@ -57,10 +56,28 @@ class Trainer:
                 code="trainer_error", message=f"{type(error).__name__}: {error}", retryable=True
             )
 
-    def _fit(self) -> messages.Result | messages.Stopped:
+    def _outcome(self) -> messages.Result | messages.Scored | messages.Stopped:
+        match self.assignment:
+            case messages.ScoringAssignment():
+                return Scorer(self.engine, self.assignment, self.channel, self.inbox).run()
+            case messages.Assignment():
+                return Fitter(self.engine, self.assignment, self.channel, self.inbox).run()
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """One attempt at training."""
+
+    engine: Engine
+    assignment: messages.Assignment
+    channel: Channel
+    inbox: Inbox
+
+    def run(self) -> messages.Result | messages.Stopped:
+        """Train until the end, or until it is told to stop. Raises TandemError."""
         began = time.monotonic()
         spec = self.assignment.spec
-        stored = self._dataset()
+        stored = sources.dataset(self.assignment, self.channel)
         origin = origins.find(self.assignment, expected_signature(stored.description, spec), self._say)
         dataset = prepared(stored, spec, origin.known, Path(self.assignment.work_folder))
         card = _card(spec.model, dataset)
@@ -81,18 +98,6 @@ class Trainer:
             return self._result(fitted, card)
         return messages.Stopped(step=fitted.step)
 
-    def _dataset(self) -> datasets.Dataset:
-        """The dataset, memory-mapped from its file; a built-in one is made into a file first."""
-        source = self.assignment.dataset
-        if isinstance(source, messages.StoredDataset):
-            return datasets.read(Path(source.path))
-        self._say(f"preparing {source.name}")
-        path = Path(self.assignment.work_folder) / "dataset.safetensors"
-        with _alone(path.parents[1] / "datasets.lock"):
-            datasets.write(inspected(BUILTIN[source.name].load(Path(source.folder))), path)
-        self.channel.say(messages.DatasetPrepared(path=str(path)))
-        return datasets.read(path)
-
     def _result(self, fitted: Fitted, card: ModelCard) -> messages.Result:
         path = Path(self.assignment.work_folder) / "model.safetensors"
         write_weights(WeightsFile(card, fitted.weights), path)
@@ -112,10 +117,6 @@ class Trainer:
     def _say(self, phase: str) -> None:
         self.channel.say(messages.Phase(text=phase))
 
-    def _too_little_memory(self) -> str:
-        batch = self.assignment.spec.training.batch_size or 1
-        return f"The machine's memory ran out. Try a batch_size of {max(1, batch // 2)}."
-
 
 def _card(model: ModelSpec, dataset: datasets.Dataset) -> ModelCard:
     assert dataset.preprocessing is not None  # plain texts have none, and no network takes those
@@ -125,14 +126,6 @@ def _card(model: ModelSpec, dataset: datasets.Dataset) -> ModelCard:
         preprocessing=dataset.preprocessing,
         classes=dataset.description.classes,
     )
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait while another trainer of this data folder fetches a dataset: both would write the same files."""
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

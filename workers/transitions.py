@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from workers.clock import now
 from workers.job_events import append_status
-from workers.reports import Progress, finite
+from workers.reports import Progress, RowProgress, finite
 from workers.tables import AttemptRow, JobRow
 from workers.tables.base import plain
 
@@ -76,14 +76,19 @@ def merge(row: JobRow, metrics: Mapping[str, float], timing: Mapping[str, float]
     row.timing = {**row.timing, **finite(timing)}
 
 
-def note_progress(row: JobRow, progress: Progress) -> None:
-    """How far the job is. The first note of an attempt is where its pace is measured from."""
-    row.epoch, row.epochs = progress.epoch, progress.epochs
-    row.step, row.total_steps = progress.step, progress.total_steps
+def note_progress(row: JobRow, progress: Progress | RowProgress) -> None:
+    """How far the job is; of a prediction the steps are rows. The first note of an attempt is where its pace is
+    measured from."""
+    match progress:
+        case Progress():
+            row.epoch, row.epochs = progress.epoch, progress.epochs
+            row.step, row.total_steps = progress.step, progress.total_steps
+        case RowProgress():
+            row.step, row.total_steps = progress.rows, progress.total_rows
     row.last_progress_at = now()
     if row.first_progress_at is None:
         row.first_progress_at = now()
-        row.first_progress_step = progress.step
+        row.first_progress_step = row.step
 
 
 def note_device(session: Session, row: JobRow, device: str) -> None:

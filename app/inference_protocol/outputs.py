@@ -9,8 +9,9 @@ import numpy as np
 
 from app.inference_protocol.tensors import LABEL, LOGITS, PROBABILITIES, VALUE, outputs_of
 from app.inference_protocol.wire import BYTES, InferRequest, OutputTensor, RequestedOutput
-from app.prediction.answers import check_finite, labels_of, softmax, values
+from models.answers import check_finite, labels_of, values
 from models.errors import InvalidInput, suggest
+from models.metrics import softmax
 from models.weights import ModelCard
 
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.routes import (
     architectures,
+    batch_predictions,
     datasets,
     engines,
     events,
@@ -23,6 +24,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     datasets.router,
     predictions.router,
+    batch_predictions.router,
     inference_protocol.router,
     models.router,
     imports.router,

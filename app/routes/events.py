@@ -1,6 +1,7 @@
-"""A job's events: a page of them, or live."""
+"""The events of a job or a prediction: a page of them, or live."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from time import monotonic
 from typing import Annotated
 
@@ -17,10 +18,11 @@ from app.routes.jobs import JobId
 from app.schemas.jobs import Event
 from app.schemas.paging import Listed
 from app.services import Services
-from models.errors import InvalidInput
+from models.errors import InvalidInput, NotFound
 from workers import job_queries
 from workers.database import Database
 from workers.job_records import Event as EventRecord
+from workers.job_records import Kind
 from workers.paging import LARGEST_PAGE
 
 POLL_S = 0.25
@@ -53,25 +55,24 @@ LastEventId = Annotated[
 ]
 
 
-@router.get(
-    "/{job_id}/events",
-    response_model=Listed[Event],
-    responses=problems(
-        404,
-        besides={
-            200: {
-                "description": "A page of events, or the stream of them.",
-                "content": {
-                    EVENT_STREAM: {
-                        "schema": {"type": "string"},
-                        "example": 'id: 7\nevent: metric\ndata: {"step":22,"epoch":1,"train_loss":0.84}\n\n',
-                    }
-                },
+ANSWERS = problems(
+    404,
+    besides={
+        200: {
+            "description": "A page of events, or the stream of them.",
+            "content": {
+                EVENT_STREAM: {
+                    "schema": {"type": "string"},
+                    "example": 'id: 7\nevent: metric\ndata: {"step":22,"epoch":1,"train_loss":0.84}\n\n',
+                }
             },
-            204: {"description": "Stream only: the job is done and there is nothing after that event."},
         },
-    ),
+        204: {"description": "Stream only: it is done and there is nothing after that event."},
+    },
 )
+
+
+@router.get("/{job_id}/events", response_model=Listed[Event], responses=ANSWERS)
 async def get_events(
     request: Request,
     job_id: JobId,
@@ -85,10 +86,17 @@ async def get_events(
     `?after=`) until `done`. `event:` is one of status, progress, metric, log, checkpoint, done; of progress only the
     latest is kept. A comment comes every 15 s when nothing else does.
     """
+    return await told(request, uses, "training", job_id, wanted, last_event_id)
+
+
+async def told(
+    request: Request, uses: Services, kind: Kind, job_id: str, wanted: EventPaging, last_event_id: str | None
+) -> Response:
+    """The page or the stream that is asked for."""
     start = _start(wanted.after, last_event_id)
     if EVENT_STREAM in request.headers.get("accept", ""):
-        return await _live(uses, job_id, start)
-    return await run_sync(_page, uses.database, job_id, start, wanted.limit)
+        return await _live(uses, job_id, kind, start)
+    return await run_sync(_page, uses.database, job_id, kind, start, wanted.limit)
 
 
 def _start(after: int | None, last_event_id: str | None) -> int:
@@ -100,16 +108,16 @@ def _start(after: int | None, last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-def _page(database: Database, job_id: str, after: int, limit: int) -> Response:
-    found = job_queries.events(database, job_id, after, limit + 1)
+def _page(database: Database, job_id: str, kind: Kind, after: int, limit: int) -> Response:
+    found = job_queries.events(database, job_id, after, limit + 1, kind)
     events = [Event.of(event) for event in found[:limit]]
     page = Listed[Event].of(events, (str(event.id) for event in events), len(found) > limit)
     return Response(page.model_dump_json(), media_type="application/json")
 
 
-async def _live(uses: Services, job_id: str, after: int) -> Response:
+async def _live(uses: Services, job_id: str, kind: Kind, after: int) -> Response:
     uses.streams.check()
-    job = await run_sync(job_queries.get, uses.database, job_id)
+    job = await run_sync(job_queries.get, uses.database, job_id, kind)
     if job.finished and not await run_sync(job_queries.events, uses.database, job_id, after, 1):
         # For EventSource 204 means: do not come back.
         return Response(status_code=204)
@@ -118,8 +126,8 @@ async def _live(uses: Services, job_id: str, after: int) -> Response:
 
 
 async def _stream(uses: Services, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """The events as they come. Ends after `done`, or when the client goes away."""
-    with uses.streams.place():
+    """The events as they come. Ends after `done`, when the client goes away, or when what they are of is deleted."""
+    with uses.streams.place(), suppress(NotFound):
         yield b": connected\n\n"
         last_sent = monotonic()
         while True:

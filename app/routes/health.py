@@ -16,6 +16,7 @@ from app.schemas.operations import Alive, Ready
 from app.services import Services
 from models.errors import FieldProblem, TandemError, Unavailable
 from workers import broker, job_queries
+from workers.job_records import KINDS
 
 router = APIRouter(tags=["Operations"])
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,7 +57,8 @@ async def metrics(uses: Uses) -> Response:
     """Requests, predictions, jobs by status, and the models in memory. `process` is the one of this server's that
     counted."""
     states = await uses.siblings.states()
-    text = await run_sync(app_metrics.text, states, partial(job_queries.counts, uses.database))
+    jobs, predictions = (partial(job_queries.counts, uses.database, kind) for kind in KINDS)
+    text = await run_sync(app_metrics.text, states, jobs, predictions)
     return Response(text, media_type=PROMETHEUS)
 
 

@@ -65,6 +65,16 @@ CREATED: Responses = {
     }
 }
 
+LOG = problems(
+    404,
+    besides={
+        200: {
+            "description": "What its process wrote.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "epoch 1/5: loss 0.84\n"}},
+        }
+    },
+)
+
 
 class JobFilter(Paging):
     """Which jobs."""
@@ -125,7 +135,7 @@ def list_jobs(wanted: Annotated[JobFilter, Query()], uses: Uses) -> Listed[Job]:
 @router.get("/{job_id}", responses=problems(404))
 def get_job(job_id: JobId, uses: Uses) -> Job:
     """One job."""
-    return Job.of(job_queries.get(uses.database, job_id))
+    return Job.of(job_queries.get(uses.database, job_id, "training"))
 
 
 @router.post("/{job_id}/cancel", responses=problems(403, 404, 409))
@@ -172,34 +182,20 @@ def get_metrics(
     job_id: JobId, wanted: Annotated[Thinning, Query()], uses: Uses
 ) -> dict[str, list[int | float | None]]:
     """The job's curves as columns: `step`, `epoch`, `train_loss`, and so on."""
-    return job_queries.metrics(uses.database, job_id, wanted.points)
+    return job_queries.metrics(uses.database, job_id, wanted.points, "training")
 
 
 @router.get("/{job_id}/checkpoints", responses=problems(404))
 def list_checkpoints(job_id: JobId, paging: Annotated[Paging, Query()], uses: Uses) -> Listed[Checkpoint]:
     """The states of the training that are kept, newest first."""
-    found = [Checkpoint.of(one) for one in job_queries.checkpoints(uses.database, job_id)]
+    found = [Checkpoint.of(one) for one in job_queries.checkpoints(uses.database, job_id, "training")]
     return Listed[Checkpoint].part(found, lambda one: one.id, **paging.model_dump())
 
 
-@router.get(
-    "/{job_id}/logs",
-    response_class=PlainTextResponse,
-    responses=problems(
-        404,
-        besides={
-            200: {
-                "description": "What the job's process wrote.",
-                "content": {
-                    "text/plain": {"schema": {"type": "string"}, "example": "epoch 1/5: loss 0.84\n"}
-                },
-            }
-        },
-    ),
-)
+@router.get("/{job_id}/logs", response_class=PlainTextResponse, responses=LOG)
 def get_logs(job_id: JobId, uses: Uses) -> PlainTextResponse:
     """The job's log."""
-    return PlainTextResponse(job_queries.logs(uses.database, job_id))
+    return PlainTextResponse(job_queries.logs(uses.database, job_id, "training"))
 
 
 def _created(job: JobRecord) -> Answer:

@@ -4,13 +4,12 @@ from pathlib import Path as FilePath
 from typing import Annotated
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import FileResponse, Response
-from starlette.types import Message, Receive, Scope, Send
 
 from app.bodies import body
 from app.deps import Paging, Uses
-from app.errors import RangeNotSatisfiable
+from app.downloads import IfNoneMatch, download, file_answers
 from app.openapi import READING_A_BODY, json_body, problems
 from app.schemas.models import AliasTarget, Deleted, Model, ModelChange, ModelVersion, VersionChange
 from app.schemas.paging import Listed
@@ -27,9 +26,6 @@ Alias = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="An alias of the model.", examples=["champion"])
 ]
 Version = Annotated[int, Path(ge=1, lt=2**31, description="A version's number.", examples=[3])]
-IfNoneMatch = Annotated[
-    str | None, Header(description="The ETag that you have.", examples=['"9f86d081884c7d65"'])
-]
 SAFETENSORS = "application/vnd.safetensors"
 
 
@@ -121,29 +117,16 @@ def delete_alias(name: Name, alias: Alias, uses: Uses) -> Deleted:
     responses=problems(
         404,
         416,
-        besides={
-            200: {
-                "description": "A safetensors file; names and layouts are those of torch's `state_dict`.",
-                "content": {
-                    SAFETENSORS: {
-                        "schema": {"type": "string", "format": "binary"},
-                        "example": "<bytes of the file>",
-                    }
-                },
-            },
-            206: {"description": "The range that was asked for."},
-            304: {"description": "You have it already."},
-        },
+        besides=file_answers(
+            {SAFETENSORS: "A safetensors file; names and layouts are those of torch's `state_dict`."}
+        ),
     ),
 )
 def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneMatch = None) -> Response:
     """Download the weights. The ETag is the file's SHA-256; ranges can be asked for."""
     found = registry.version(uses.database, name, version)
-    headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, no-cache"}
-    if if_none_match is not None and _matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
     filename = f"{found.name}-{found.version}.safetensors"
-    return Download(_file(uses, found), headers=headers, media_type=SAFETENSORS, filename=filename)
+    return download(_file(uses, found), found.sha256, if_none_match, SAFETENSORS, filename)
 
 
 def _refuse_beyond_memory(uses: Services, model: registry.Model) -> None:
@@ -160,25 +143,8 @@ def _refuse_beyond_memory(uses: Services, model: registry.Model) -> None:
         )
 
 
-class Download(FileResponse):
-    """A file whose refused ranges become problem documents too."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_or_refuse(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= 400:
-                raise RangeNotSatisfiable("The file has no such range of bytes.", pointer="/headers/range")
-            await send(message)
-
-        await super().__call__(scope, receive, send_or_refuse)
-
-
 def _file(uses: Services, version: registry.ModelVersion) -> FilePath:
     try:
         return uses.store.path(version.sha256)
     except NotFound as error:
         raise CorruptArtifact(f"The weights of {version.name}@{version.version} are lost.") from error
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return "*" in tags or etag in tags

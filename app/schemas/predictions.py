@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.paging import Answer
+from models.answers import LARGEST_TOP_K, Wanted
 from models.framework import EngineName, Framework
 
 Engine = Literal["auto", "torch", "jax", "openvino"]
-Wanted = Literal["labels", "probabilities", "logits"]
-LARGEST_TOP_K = 10_000
 
 
 class Asked(BaseModel):

@@ -42,10 +42,13 @@ def prepared(dataset: Dataset, job: JobSpec, known: Preprocessing | None, folder
             return dataset
 
 
-def raw_batches(split: Split, preprocessing: Preprocessing, size: int) -> Iterator[np.ndarray]:
-    """The rows of a stored split in their order, as a model with this preprocessing takes them, `size` at a time."""
-    for start in range(0, len(split), size):
-        rows = slice(start, start + size)
+def raw_batches(
+    split: Split, preprocessing: Preprocessing, size: int, start: int = 0
+) -> Iterator[np.ndarray]:
+    """The rows of a stored split from `start` in their order, as a model with this preprocessing takes them, `size` at
+    a time."""
+    for first in range(start, len(split), size):
+        rows = slice(first, first + size)
         match preprocessing:
             case TextPreprocessing():
                 yield from token_batches(split.texts[rows], preprocessing)

@@ -63,7 +63,7 @@ def resized_input(description: DatasetDescription, options: PreprocessSpec) -> I
 
 
 def image_batch(x_NHWC: np.ndarray, about: ImagePreprocessing) -> np.ndarray:
-    """Stored images in the size that a model takes."""
+    """Stored images in the size and with the channels that a model takes."""
     taken = ImageInput(height=about.height, width=about.width, channels=about.channels)
     if x_NHWC.shape[1:] == taken.shape:
         return x_NHWC
@@ -120,5 +120,8 @@ def _batches(x_NHWC: np.ndarray, taken: ImageInput, policy: Resize) -> Iterator[
 
 
 def _one(x_HWC: np.ndarray, *, taken: ImageInput, policy: Resize) -> np.ndarray:
-    pixels = x_HWC[..., 0] if taken.channels == 1 else x_HWC
-    return resize(Image.fromarray(np.ascontiguousarray(pixels)), taken.height, taken.width, policy)
+    grey = x_HWC.shape[2] == 1
+    image = Image.fromarray(np.ascontiguousarray(x_HWC[..., 0] if grey else x_HWC))
+    if x_HWC.shape[2] != taken.channels:
+        image = image.convert("L" if taken.channels == 1 else "RGB")
+    return resize(image, taken.height, taken.width, policy)

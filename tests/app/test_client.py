@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from app.client import Tandem, TandemAPIError, _events
+from app.client import Tandem, TandemAPIError
+from app.connection import _events
 from app.demo import held_out_digits
 from app.replies import Job
 

@@ -42,6 +42,16 @@ PREDICTION: dict[str, Any] = {
     "top_k": 2,
     "return": ["labels", "logits"],
 }
+SCORING: dict[str, Any] = {
+    "model": "fuzzed@1",
+    "dataset": "digits",
+    "split": "all",
+    "engine": "jax",
+    "top_k": 2,
+    "return": ["labels", "logits"],
+    "format": "jsonl",
+    "metadata": {"a": 1},
+}
 LIGHTLY = settings(
     max_examples=60,
     deadline=None,
@@ -93,8 +103,15 @@ def test_no_bent_prediction_breaks_anything(client: httpx.Client, body: Any) -> 
 
 
 @LIGHTLY
+@given(bent_out_of_shape(SCORING))
+def test_no_bent_prediction_of_a_dataset_breaks_anything(client: httpx.Client, body: Any) -> None:
+    assert_answered(client.post("/predictions", content=json.dumps(body).encode()))
+
+
+@LIGHTLY
 @given(
-    st.binary(max_size=64), st.sampled_from(["/jobs", "/predict", "/models/fuzzed/aliases/a", "/datasets"])
+    st.binary(max_size=64),
+    st.sampled_from(["/jobs", "/predict", "/predictions", "/models/fuzzed/aliases/a", "/datasets"]),
 )
 def test_no_bytes_break_anything(client: httpx.Client, body: bytes, path: str) -> None:
     method = "PUT" if "aliases" in path else "POST"
@@ -107,6 +124,7 @@ def test_no_bytes_break_anything(client: httpx.Client, body: bytes, path: str) -
     st.sampled_from(
         [
             "/jobs/{}", "/jobs/{}/events", "/jobs/{}/metrics", "/jobs/{}/logs", "/datasets/{}", "/models/{}",
+            "/predictions/{}", "/predictions/{}/events", "/predictions/{}/logs", "/predictions/{}/result",
             "/models/{}/versions/1", "/models/fuzzed/versions/{}", "/models/fuzzed/versions/{}/weights", "/{}",
         ]
     ),
@@ -118,10 +136,12 @@ def test_no_address_breaks_anything(client: httpx.Client, template: str, part: s
 
 @LIGHTLY
 @given(
-    st.sampled_from(["/jobs", "/datasets", "/models", "/workers", "/jobs/x/metrics", "/jobs/x/events"]),
+    st.sampled_from(
+        ["/jobs", "/datasets", "/models", "/workers", "/jobs/x/metrics", "/jobs/x/events", "/predictions"]
+    ),
     st.dictionaries(
         st.sampled_from(
-            ["limit", "after", "order", "status", "framework", "dataset", "name", "points", "odd"]
+            ["limit", "after", "order", "status", "framework", "dataset", "name", "model", "points", "odd"]
         ),
         st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.integers().map(str),
         max_size=4,

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.main import create_app
+from app.schemas.batch_predictions import BatchPrediction
 from app.schemas.jobs import Job
 from app.schemas.models import Model, ModelVersion
 from tests.app.serving import Running, registered, settings_in
@@ -21,6 +22,10 @@ EXPECTED = {
     ("get", "/jobs/{job_id}/logs"), ("get", "/jobs/{job_id}/events"),
     ("post", "/datasets"), ("get", "/datasets"), ("get", "/datasets/{name_or_id}"),
     ("get", "/datasets/{name_or_id}/preview"), ("delete", "/datasets/{name_or_id}"), ("post", "/predict"),
+    ("post", "/predictions"), ("get", "/predictions"), ("get", "/predictions/{prediction_id}"),
+    ("delete", "/predictions/{prediction_id}"), ("post", "/predictions/{prediction_id}/cancel"),
+    ("post", "/predictions/{prediction_id}/retry"), ("get", "/predictions/{prediction_id}/events"),
+    ("get", "/predictions/{prediction_id}/logs"), ("get", "/predictions/{prediction_id}/result"),
     ("get", "/models"), ("post", "/models"), ("get", "/models/{name}"), ("delete", "/models/{name}"),
     ("patch", "/models/{name}"),
     ("get", "/models/{name}/versions/{version}"), ("patch", "/models/{name}/versions/{version}"),
@@ -37,7 +42,10 @@ EXPECTED = {
     ("post", "/v2/repository/models/{model}/load"), ("post", "/v2/repository/models/{model}/unload"),
     ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("get", "/workers"), ("get", "/architectures"),
 }  # fmt: skip
-CREATING = {("post", "/jobs"), ("post", "/jobs/{job_id}/retry"), ("post", "/datasets"), ("post", "/models")}
+CREATING = {
+    ("post", "/jobs"), ("post", "/jobs/{job_id}/retry"), ("post", "/datasets"), ("post", "/models"),
+    ("post", "/predictions"), ("post", "/predictions/{prediction_id}/retry"),
+}  # fmt: skip
 
 
 DOCUMENT: dict[str, Any] = create_app(settings_in(Path("/nowhere"))).openapi()
@@ -138,7 +146,7 @@ def test_predict_is_documented_with_all_its_content_types() -> None:
 
 
 def test_unknown_fields_are_refused_in_the_document_too() -> None:
-    for name in ("JobSpec", "TrainingSpec", "PredictBody", "AliasTarget"):
+    for name in ("JobSpec", "TrainingSpec", "PredictBody", "PredictionSpec", "AliasTarget"):
         assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False
 
 
@@ -147,6 +155,7 @@ def test_real_answers_fit_the_document(client: httpx.Client, server: Running) ->
     client.put("/models/documented/aliases/champion", json={"version": 1})
     image = [[0] * 8] * 8
     wanted = {"return": ["labels", "probabilities", "logits"], "top_k": 2}
+    asked = client.post("/predictions", json={"model": "documented", "dataset": "digits"}).json()["id"]
     answers = {
         ("get", "/jobs"): client.get("/jobs"),
         ("get", "/jobs/{job_id}"): client.get(f"/jobs/{one.job_id}"),
@@ -159,6 +168,11 @@ def test_real_answers_fit_the_document(client: httpx.Client, server: Running) ->
         ("post", "/predict"): client.post(
             "/predict", json={"model": "documented", "inputs": [image], "engine": "torch", **wanted}
         ),
+        ("get", "/predictions"): client.get("/predictions"),
+        ("get", "/predictions/{prediction_id}"): client.get(f"/predictions/{asked}"),
+        ("get", "/predictions/{prediction_id}/events"): client.get(f"/predictions/{asked}/events"),
+        ("post", "/predictions/{prediction_id}/cancel"): client.post(f"/predictions/{asked}/cancel"),
+        ("delete", "/predictions/{prediction_id}"): client.delete(f"/predictions/{asked}"),
         ("get", "/architectures"): client.get("/architectures"),
         ("get", "/healthz"): client.get("/healthz"),
         ("get", "/workers"): client.get("/workers"),
@@ -181,7 +195,7 @@ def test_real_answers_fit_the_document(client: httpx.Client, server: Running) ->
     validator({"$ref": "#/components/schemas/Problem"}).validate(problem.json())
 
 
-@pytest.mark.parametrize("model", [Job, Model, ModelVersion])
+@pytest.mark.parametrize("model", [BatchPrediction, Job, Model, ModelVersion])
 def test_answers_have_examples_that_they_can_be_made_from(model: Any) -> None:
     (example,) = model.model_config["json_schema_extra"]["examples"]
     assert model.model_validate(example)

@@ -4,8 +4,10 @@ import ctypes
 import json
 import os
 import time
+from contextlib import contextmanager
 from mmap import PAGESIZE
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -22,12 +24,17 @@ from models.framework import FRAMEWORKS
 from models.initial import initial_weights
 from models.job import JobSpec
 from models.preprocessing import ImagePreprocessing
+from models.scoring.parts import Parts
+from models.scoring.run import Run
+from models.scoring.spec import ScoringSpec
 from models.signature import ImageInput
 from models.state import TrainingState
+from models.weights import ModelCard
 
 MIB = 1 << 20
 SIDE, CHANNELS = 96, 3
 ROWS = 2048 * MIB // (SIDE * SIDE * CHANNELS)
+CLASSES = 100
 SHAPE = (ROWS, SIDE, SIDE, CHANNELS)
 
 
@@ -86,6 +93,54 @@ def job(framework, **training):
     model = {"architecture": "mlp", "hidden": [4]}
     body = {"framework": framework, "dataset": "large", "model": model, "training": training}
     return JobSpec.model_validate_json(json.dumps(body))
+
+
+class Brightness:
+    """`models.engine.Predictor`: the logit of class k is k + 1 times what the first pixel holds."""
+
+    device = "cpu"
+
+    def logits(self, x):
+        return (x[:, 0, 0, :1] * np.arange(1, CLASSES + 1)).astype(np.float32)
+
+
+@contextmanager
+def watched():
+    """A Watch that looks all the time, in a thread."""
+    watch, ended = Watch(), Event()
+
+    def look():
+        while not ended.wait(0.005):
+            watch.report(None)
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_predicting_a_large_set_takes_no_more_memory_than_a_part_of_it(images, tmp_path, format):
+    dataset = dataset_of(images)
+    card = ModelCard(
+        model={"architecture": "linear"},
+        signature=dataset.description.signature.model_copy(update={"outputs": CLASSES}),
+        preprocessing=dataset.preprocessing,
+        classes=None,
+    )
+    asked = {"model": "m@1", "dataset": "large", "engine": "torch", "precision": "float32", "rows": ROWS}
+    spec = ScoringSpec(**asked, split="train", wanted=["labels", "probabilities"], format=format)
+    run = Run(Brightness(), card, dataset, spec, Parts(tmp_path / "parts"), part_every_s=3600)
+    before = private_bytes()
+    with watched() as watch:
+        for _ in run.batches():
+            pass
+        run.write(tmp_path / "result")
+    assert len(list((tmp_path / "parts").glob("*.parquet"))) > 2
+    assert watch.peak - before < 256 * MIB
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -15,10 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, insert, text, update
 
 from models.errors import InvalidInput, Unavailable
-from workers import migrations
+from workers import job_queries, migrations
 from workers.database import Database
 from workers.migrations import running
-from workers.tables import AliasRow, Base, VersionRow, WorkerRow
+from workers.tables import AliasRow, Base, JobRow, VersionRow, WorkerRow
 
 MIGRATE_WHEN_TOLD = """
 import sys
@@ -87,6 +87,23 @@ def test_models_and_aliases_of_an_older_database_stay(empty, empty_url):
     with empty.reading() as session:
         # The alias still goes with its version: foreign keys are enforced as before.
         assert session.get(AliasRow, ("net", "champion")) is None
+
+
+def test_jobs_of_an_older_database_are_trainings(empty, empty_url):
+    _make_tables_of("0003", empty, empty_url)
+    known = {
+        "spec": {},
+        "dataset_id": "ds_1",
+        "dataset_name": "digits",
+        "job_metadata": {},
+        "created_at": 0.0,
+    }
+    with empty.session() as session:
+        given = {"id": "job_1", "name": "net", "framework": "jax", "status": "failed", "max_attempts": 1}
+        session.execute(insert(JobRow).values(**given, **known))
+    empty.migrate()
+    assert job_queries.get(empty, "job_1", "training").kind == "training"
+    assert [job.id for job in job_queries.page(empty).data] == ["job_1"]
 
 
 def _make_tables_of(revision, database, url):

@@ -1,4 +1,7 @@
-"""A job and what it leaves behind: attempts, events, metrics, checkpoints."""
+"""A job and what it leaves behind: attempts, events, metrics, checkpoints.
+
+Training is one kind of job, the prediction of a whole dataset another; what moves them is the same.
+"""
 
 from typing import Any
 
@@ -16,9 +19,11 @@ class JobRow(Base):
         Index("ix_jobs_status", "status", "framework"),
         Index("ix_jobs_dataset_id", "dataset_id"),
         Index("ix_jobs_lease_until", "lease_until"),
+        Index("ix_jobs_artifact_sha256", "artifact_sha256"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(server_default="training")
     name: Mapped[str]
     framework: Mapped[str]
     spec: Mapped[dict[str, Any]]
@@ -57,6 +62,7 @@ class JobRow(Base):
     model_name: Mapped[str | None]
     model_version: Mapped[int | None]
     artifact_sha256: Mapped[str | None]
+    artifact_bytes: Mapped[int | None]
 
     created_at: Mapped[float]
     started_at: Mapped[float | None]
@@ -67,7 +73,7 @@ class JobRow(Base):
 
 
 class AttemptRow(Base):
-    """One claim of a job. Never deleted; written once more, when it ends."""
+    """One claim of a job. Written once more, when it ends."""
 
     __tablename__ = "attempts"
 

@@ -14,13 +14,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from app.prediction_submission import settled
 from models.data.builtin import BUILTIN
 from models.data.dataset import write
 from models.data.inspection import inspected
 from models.framework import Framework
 from models.job import JobSpec
+from models.scoring.spec import PredictionSpec
 from models.training import resolve
-from workers import broker, datasets, dispatch, fleet, job_queries, jobs, processes, trainer_environment
+from workers import (
+    broker,
+    datasets,
+    dispatch,
+    fleet,
+    job_queries,
+    jobs,
+    predictions,
+    processes,
+    trainer_environment,
+)
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.job_records import Job
@@ -61,7 +73,10 @@ class Bench:
 
     def submit(self, **job: object) -> str:
         """As POST /jobs does: the row first, then a message, which may not arrive."""
-        job_id = self.job(**job)
+        return self.announce(self.job(**job))
+
+    def announce(self, job_id: str) -> str:
+        """Send the message of a job that is there."""
         if broker.publish(self.settings, self.get(job_id).framework, job_id):
             dispatch.mark_dispatched(self.db, job_id)
         return job_id
@@ -98,6 +113,23 @@ class Bench:
         spec = spec.model_copy(update={"training": resolved})
         made = jobs.create(self.db, spec, dataset, max_attempts=max_attempts, resumed_from=resumed_from)
         return made.id
+
+    def prediction(
+        self,
+        model: str,
+        *,
+        dataset: str = "digits",
+        max_attempts: int = 3,
+        **asked: object,
+    ) -> str:
+        """A queued prediction; `metadata` among what is asked are the toy trainer's habits. Returns its id."""
+        body = {"model": model, "dataset": dataset, "split": "all", **asked}
+        spec, record, version = settled(self.db, PredictionSpec.model_validate(body))
+        return predictions.create(self.db, spec, record, version, max_attempts=max_attempts).id
+
+    def result(self, prediction: str) -> Path:
+        """The file that a succeeded prediction made."""
+        return predictions.result(self.store, self.get(prediction))
 
     def get(self, job_id: str) -> Job:
         return job_queries.get(self.db, job_id)

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from models.framework import FRAMEWORKS
+from tests.app.serving import registered
 from workers import trainer_environment
 
 NETWORK = {"architecture": "cnn", "width": 4, "stages": 2}
@@ -58,6 +60,32 @@ def test_a_job_killed_once_and_stopped_once_ends_like_one_that_was_left_alone(be
     assert bench.outcomes(job) == ["failed", "released", "succeeded"]
     assert bench.weights(job) == bench.weights(undisturbed)
     assert bench.get(job).metrics == bench.get(undisturbed).metrics
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_prediction_killed_once_and_stopped_once_makes_the_same_file(bench, framework):
+    large = {"architecture": "cnn", "width": 32, "stages": 2}
+    model = registered(
+        SimpleNamespace(database=bench.db, store=bench.store), model=large, preprocess={"size": [64, 64]}
+    )
+    asked = {"engine": framework, "format": "jsonl", "return": ["labels", "logits"]}
+    undisturbed, prediction = (bench.prediction(model.job_id, **asked) for _ in range(2))
+    with bench.supervisor(framework=framework, spare=False) as supervisor:
+        supervisor.run(undisturbed)
+        with bench.running(supervisor, prediction):
+            assert bench.reaches(prediction, 512)
+            (trainer,) = bench.trainers()
+            os.kill(trainer, signal.SIGKILL)
+        time.sleep(bench.settings.backoff_s + 0.1)
+        with bench.running(supervisor, prediction):
+            assert bench.reaches(prediction, bench.step(prediction) + 256)
+            supervisor.drain()
+    with bench.supervisor(framework=framework, spare=False) as supervisor:
+        supervisor.run(prediction)
+    assert bench.outcomes(prediction) == ["failed", "released", "succeeded"]
+    assert bench.result(prediction).read_bytes() == bench.result(undisturbed).read_bytes()
+    assert bench.get(prediction).metrics == bench.get(undisturbed).metrics
 
 
 def test_the_trainers_compilation_cache_is_in_the_data_folder(bench):

@@ -1,9 +1,9 @@
 """A trainer with a small engine of its own: softmax regression in NumPy, which starts in a second.
 
-Everything else is the real thing: messages, data, `fit`, checkpoints. The job's metadata says how it misbehaves:
-`slow_s` (every step takes so long), `slow_again_s` (but in later attempts so long), `kill_at` (it kills itself with
-SIGKILL at this step), `kill_attempts` (but only in the first so many attempts), `deaf_at` (from this step on it stops
-answering), `say` (a line it prints first).
+Everything else is the real thing: messages, data, `fit`, checkpoints, the parts of a prediction. The job's metadata
+says how it misbehaves: `slow_s` (every step, or batch of a prediction, takes so long), `slow_again_s` (but in later
+attempts so long), `kill_at` (it kills itself with SIGKILL at this step), `kill_attempts` (but only in the first so many
+attempts), `deaf_at` (from this step on it stops answering), `say` (a line it prints first).
 """
 
 import argparse
@@ -87,9 +87,24 @@ class Softmax:
         self.weight, self.bias = weights["linear.weight"], weights["linear.bias"]
 
 
+class Scoring(Softmax):
+    """`models.engine.Predictor` of the same network; a step is a batch."""
+
+    def __init__(self, definition, weights, habits, fence):
+        super().__init__(definition, None, weights, 0, habits, fence)
+
+    def logits(self, x):
+        self.misbehave()
+        self.step += 1
+        return (self.inputs(x) @ self.weight.T + self.bias).astype(np.float32)
+
+
 class ToyEngine:
     def __init__(self, habits, fence):
         self.habits, self.fence = habits, fence
+
+    def predictor(self, definition, weights, *, device="cpu", precision="float32"):
+        return Scoring(definition, weights, self.habits, self.fence)
 
     def trainer(self, definition, training, splits, weights, slots, step, *, device="auto"):
         return Softmax(definition, splits, weights, step, self.habits, self.fence)
