@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -66,23 +66,23 @@ def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
 
 @asynccontextmanager
 async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Place) -> AsyncIterator[None]:
-    services = await run_sync(open_services, settings, counts, place)
-    reconciler = Reconciler(services.database, services.store, settings)
-    reconciler.start()
-    await services.siblings.start()
-    services.residents.start()
-    described = asyncio.create_task(_describe(app))
-    app.state.services = services
-    app.state.fast_path.service = services.predictions
-    try:
-        yield
-    finally:
-        app.state.fast_path.service = None
-        described.cancel()
-        await services.residents.stop()
-        services.siblings.stop()
-        await run_sync(reconciler.stop)
-        await run_sync(close_services, services)
+    async with AsyncExitStack() as last:
+        services = await run_sync(open_services, settings, counts, place)
+        last.push_async_callback(run_sync, close_services, services)
+        reconciler = Reconciler(services.database, services.store, settings)
+        reconciler.start()
+        last.push_async_callback(run_sync, reconciler.stop)
+        await services.siblings.start()
+        last.callback(services.siblings.stop)
+        services.residents.start()
+        last.push_async_callback(services.residents.stop)
+        last.callback(asyncio.create_task(_describe(app)).cancel)
+        app.state.services = services
+        app.state.fast_path.service = services.predictions
+        try:
+            yield
+        finally:
+            app.state.fast_path.service = None
 
 
 async def _describe(app: FastAPI) -> None:

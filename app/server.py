@@ -10,16 +10,20 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import click
 
 from app.siblings import Place
+from workers import processes
 from workers.gpus import visible_gpus
 from workers.keeper import Keeper
 from workers.settings import Settings
 
 LOOK_EVERY_S = 0.25
+LONGEST_WAIT_S = 1.0
+LONGEST_FOLDER = 90
 STOPPING_GETS_S = 8.0
 """For the requests that are open, the streams among them, and what is being loaded."""
 
@@ -62,10 +66,21 @@ def serve(settings: Settings, doors: Sequence[socket.socket]) -> None:
         return
     with (
         contextlib.suppress(KeyboardInterrupt),
-        tempfile.TemporaryDirectory(prefix="tandem-") as folder,
+        _folder() as folder,
         _Processes(settings, doors, folder) as all_,
     ):
         all_.run()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Where the processes' sockets are. Raises ClickException where their names would be too long for the system."""
+    with tempfile.TemporaryDirectory(prefix="tandem-") as name:
+        if len(name) > LONGEST_FOLDER:
+            raise click.ClickException(
+                f"The temporary folder {name} has too long a name for sockets in it. Set TMPDIR to a shorter one."
+            )
+        yield Path(name)
 
 
 def serve_here(settings: Settings, door: socket.socket, place: Place, ready: Callable[[], object]) -> None:
@@ -88,13 +103,19 @@ def refuse_open_door(settings: Settings) -> None:
 
 def refuse_too_many(settings: Settings) -> None:
     """Raises ClickException when processes would have to share a GPU."""
-    if settings.serving_device != "cuda" or settings.processes == 1:
-        return
-    if settings.processes > (found := len(visible_gpus())):
+    if settings.processes > 1 and (gpus := _gpus(settings)) is not None and settings.processes > len(gpus):
         raise click.ClickException(
-            f"Each process serves from a GPU of its own: there are {found} for {settings.processes}. Start"
-            f" {max(1, found)} with --processes or TANDEM_PROCESSES."
+            f"Each process serves from a GPU of its own: there are {len(gpus)} for {settings.processes}. Start"
+            f" {max(1, len(gpus))} with --processes or TANDEM_PROCESSES, or serve from the CPU."
         )
+
+
+def _gpus(settings: Settings) -> list[str] | None:
+    """Those that the processes serve from; None where they do from the CPU."""
+    if settings.serving_device == "cpu":
+        return None
+    found = visible_gpus()
+    return found if found or settings.serving_device == "cuda" else None
 
 
 def _doors(settings: Settings) -> list[socket.socket]:
@@ -108,28 +129,49 @@ def _doors(settings: Settings) -> list[socket.socket]:
         return [alone]
     port = alone.getsockname()[1]
     alone.close()
-    return [
-        socket.create_server((host, port), family=family, backlog=2048, reuse_port=True)
-        for _ in range(settings.processes)
-    ]
+    return [_shared_door((host, port), family) for _ in range(settings.processes)]
+
+
+def _shared_door(address: tuple[str, int], family: int) -> socket.socket:
+    return socket.create_server(address, family=family, backlog=2048, reuse_port=True)
+
+
+class _Slot:
+    """A place among the processes, and the socket behind which it is."""
+
+    def __init__(self, number: int, door: socket.socket, folder: Path, ready: int) -> None:
+        self._number, self._door, self._folder, self._ready = number, door, folder, ready
+        self._address, self._family = door.getsockname()[:2], door.family
+
+    def spawn(self, *, environment: Mapping[str, str]) -> processes.Process:
+        if self._door.fileno() < 0:
+            self._door = _shared_door(self._address, self._family)
+        door = self._door.fileno()
+        given = {"door": door, "place": self._number, "folder": self._folder, "ready": self._ready}
+        options = (text for name, value in given.items() for text in (f"--{name}", str(value)))
+        command = [sys.executable, "-m", "app.child", *options]
+        return processes.spawn(command, environment=environment, keep=(door, self._ready))
+
+    def pause(self, seconds: float) -> None:
+        """Who connects during a long one gets to another process."""
+        if seconds > LONGEST_WAIT_S:
+            self.close()
+
+    def close(self) -> None:
+        self._door.close()
 
 
 class _Processes:
     """The processes of the API, each kept running."""
 
-    def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: str) -> None:
+    def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: Path) -> None:
         self._doors = doors
         self._ready, self._say = os.pipe()
         self._environments = [environment_of(settings, number) for number in range(len(doors))]
+        self._slots = [_Slot(number, door, folder, self._say) for number, door in enumerate(doors)]
         self._keepers = [
-            Keeper(f"api {number}", self._command(number, folder), keep=(door.fileno(), self._say))
-            for number, door in enumerate(doors)
+            Keeper(f"api {number}", slot.spawn, slot.pause) for number, slot in enumerate(self._slots)
         ]
-
-    def _command(self, number: int, folder: str) -> list[str]:
-        given = {"door": self._doors[number].fileno(), "place": number, "folder": folder, "ready": self._say}
-        options = (text for name, value in given.items() for text in (f"--{name}", str(value)))
-        return [sys.executable, "-m", "app.child", *options]
 
     def run(self) -> None:
         """Until it is interrupted. Exits with status 1 when one of them ends before it is ready the first time."""
@@ -161,6 +203,8 @@ class _Processes:
             keeper.ask_to_end()
         for keeper in self._keepers:
             keeper.await_end(deadline)
+        for slot in self._slots:
+            slot.close()
         os.close(self._ready)
         os.close(self._say)
 
@@ -168,8 +212,8 @@ class _Processes:
 def environment_of(settings: Settings, number: int) -> dict[str, str]:
     """The settings, and the GPU of this process."""
     found = settings.environment()
-    if settings.serving_device == "cuda":
-        found["CUDA_VISIBLE_DEVICES"] = visible_gpus()[number]
+    if (gpus := _gpus(settings)) is not None:
+        found["CUDA_VISIBLE_DEVICES"] = gpus[number]
     return found
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -13,6 +14,7 @@ import structlog
 
 from models.errors import Conflict, Unavailable
 from models.framework import FRAMEWORKS, Framework
+from workers import processes
 from workers.database import Database
 from workers.keeper import Keeper
 from workers.settings import Settings
@@ -46,9 +48,7 @@ class Stack:
         self._valkey = EmbeddedValkey(settings.data_dir / "broker") if own_broker else None
         threads = settings.threads or default_threads(settings.slots * len(FRAMEWORKS))
         self.settings = settings.model_copy(update={"threads": threads})
-        self._workers = {
-            framework: Keeper(f"worker {framework}", command(framework)) for framework in FRAMEWORKS
-        }
+        self._workers = {name: _keeper(name, command(name)) for name in FRAMEWORKS}
         self._folder = _Folder(settings.data_dir)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -130,6 +130,10 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _keeper(framework: Framework, command: Sequence[str]) -> Keeper:
+    return Keeper(f"worker {framework}", partial(processes.spawn, command))
 
 
 class _Folder:

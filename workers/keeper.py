@@ -1,7 +1,8 @@
 """Keeps child processes running, with a pause where they die again and again."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -14,11 +15,18 @@ SETTLED_AFTER_S = 60.0
 log = structlog.get_logger(__name__)
 
 
-class Keeper:
-    """Keeps one process running; `name` is its name in the log, `keep` the file descriptors that it inherits."""
+class Spawn(Protocol):
+    """Starts the process. Raises OSError where the system has no room for another."""
 
-    def __init__(self, name: str, command: Sequence[str], keep: Sequence[int] = ()) -> None:
-        self._name, self._command, self._keep = name, command, keep
+    def __call__(self, *, environment: Mapping[str, str]) -> processes.Process: ...
+
+
+class Keeper:
+    """Keeps one process running. `name` is its name in the log; `on_pause` is told, when it has died, after how many
+    seconds it is started again."""
+
+    def __init__(self, name: str, spawn: Spawn, on_pause: Callable[[float], None] | None = None) -> None:
+        self._name, self._spawn, self._on_pause = name, spawn, on_pause
         self._process: processes.Process | None = None
         self._began = self._due = 0.0
         self._deaths = 0
@@ -29,15 +37,18 @@ class Keeper:
         return self._process.pid if alive and self._process is not None else None
 
     def start(self, environment: dict[str, str]) -> None:
-        self._process = processes.spawn(self._command, environment=environment, keep=self._keep)
         self._began = time.monotonic()
+        self._process = self._spawn(environment=environment)
 
     def revive(self, environment: dict[str, str]) -> None:
         """Start one that died; the more often it did in a row, the later."""
         if self._process is not None and (status := self._process.poll()) is not None:
             self._note_death(processes.last_words(status))
         if self._process is None and time.monotonic() >= self._due:
-            self.start(environment)
+            try:
+                self.start(environment)
+            except OSError as problem:
+                self._note_death(f"could not be started: {problem}")
 
     def ask_to_end(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -57,3 +68,5 @@ class Keeper:
         pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(self._deaths, 10)) if self._deaths else 0.0
         log.warning("a process died; starting it again", process=self._name, how=how, again_in_s=pause_s)
         self._process, self._due = None, now + pause_s
+        if self._on_pause is not None:
+            self._on_pause(pause_s)

@@ -12,8 +12,11 @@ from functools import partial
 from time import perf_counter
 
 import numpy as np
+import structlog
 
 from models.errors import Unavailable
+
+log = structlog.get_logger("app.prediction")
 
 Compute = Callable[[np.ndarray], np.ndarray]
 """Raw samples to logits, float32 [B, K]."""
@@ -32,6 +35,14 @@ class Computed:
     leads: bool
 
 
+@dataclass(frozen=True)
+class Limits:
+    """rows: the most in one batch, unless a single request has more. waiting: the most rows in the queue."""
+
+    rows: int
+    waiting: int
+
+
 Outcome = Computed | Exception
 
 
@@ -42,17 +53,10 @@ class Waiting:
 
     x: np.ndarray
     tell: Callable[[Outcome], None]
+    limits: Limits
     since: float
     deadline: float
     gone: bool = False
-
-
-@dataclass(frozen=True)
-class Limits:
-    """rows: the most in one batch, unless a single request has more. waiting: the most rows in the queue."""
-
-    rows: int
-    waiting: int
 
 
 class Batcher:
@@ -72,7 +76,6 @@ class Batcher:
     ) -> None:
         self._compute = compute
         self.limits = limits
-        """May be changed at any time."""
         self._pool = pool
         self._join = join
         self._queue: deque[Waiting] = deque()
@@ -88,22 +91,28 @@ class Batcher:
     def waiting_rows(self) -> int:
         return self._rows
 
-    def submit(self, x: np.ndarray, deadline: float) -> asyncio.Future[Computed]:
+    def submit(
+        self, x: np.ndarray, deadline: float, limits: Limits | None = None
+    ) -> asyncio.Future[Computed]:
         """As `enqueue`; who cancels the future has gone. It raises what computing these samples alone raises, or
         Unavailable when its turn did not come before the deadline."""
         answer: asyncio.Future[Computed] = asyncio.get_running_loop().create_future()
-        waiting = self.enqueue(x, deadline, partial(_resolve, answer))
+        waiting = self.enqueue(x, deadline, partial(_resolve, answer), limits)
         answer.add_done_callback(lambda answer: self.leave(waiting) if answer.cancelled() else None)
         return answer
 
-    def enqueue(self, x: np.ndarray, deadline: float, tell: Callable[[Outcome], None]) -> Waiting:
-        """Have the request computed, and told its outcome. Raises Unavailable when the queue is full."""
-        if self._rows + len(x) > self.limits.waiting and self._queue:
+    def enqueue(
+        self, x: np.ndarray, deadline: float, tell: Callable[[Outcome], None], limits: Limits | None = None
+    ) -> Waiting:
+        """Have the request computed, and told its outcome. `limits` are those of the model that it asks, where others
+        have the same weights. Raises Unavailable when the queue is full."""
+        limits = limits or self.limits
+        if self._rows + len(x) > limits.waiting and self._queue:
             raise Unavailable(
                 f"{self._rows} inputs wait for this model already. Try again shortly.",
                 code="too_many_predictions",
             )
-        waiting = Waiting(x, tell, perf_counter(), deadline)
+        waiting = Waiting(x, tell, limits, perf_counter(), deadline)
         self._queue.append(waiting)
         self._rows += len(x)
         if not self._asked:
@@ -127,12 +136,12 @@ class Batcher:
         several runners each leaves the others their part of what waits."""
         batch: list[Waiting] = []
         rows, now = 0, perf_counter()
-        most = min(self.limits.rows, -(-self._rows // runners))
-        while self._queue and (not batch or rows + len(self._queue[0].x) <= most):
+        share = -(-self._rows // runners)
+        while self._queue and (not batch or rows + len(self._queue[0].x) <= min(share, batch[0].limits.rows)):
             one = self._queue.popleft()
             self._rows -= len(one.x)
             if now > one.deadline:
-                one.tell(_too_late(now - one.since))
+                _tell(one, _too_late(now - one.since))
                 continue
             batch.append(one)
             rows += len(one.x)
@@ -208,7 +217,15 @@ class RunnerPool:
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
     for one, outcome in zip(batch, outcomes, strict=True):
         if not one.gone:
-            one.tell(outcome)
+            _tell(one, outcome)
+
+
+def _tell(one: Waiting, outcome: Outcome) -> None:
+    """Whatever goes wrong with one answer, the others are given theirs."""
+    try:
+        one.tell(outcome)
+    except Exception:
+        log.exception("answer_not_given")
 
 
 def _resolve(answer: asyncio.Future[Computed], outcome: Outcome) -> None:

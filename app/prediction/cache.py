@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.prediction.batching import Batcher, Limits
+from app.prediction.batching import Batcher
 from models.engine import Predictor, is_normalised
 from models.errors import Unavailable
 from models.framework import EngineName
@@ -37,10 +37,6 @@ class LoadedModel:
     raw: Batcher
     normalised: Batcher
 
-    def limit(self, limits: Limits) -> None:
-        """From now on."""
-        self.raw.limits = self.normalised.limits = limits
-
     def queue(self, x: np.ndarray) -> Batcher:
         """Where samples like these wait: see `models.engine.Predictor.logits`."""
         return self.normalised if is_normalised(x, self.card.signature.input) else self.raw
@@ -56,16 +52,16 @@ class ModelCache:
     """Loaded models by the hash of their weights and the variant. Used on the event loop only.
 
     `load` reads and checks one, in `executor`; it may raise. `max_bytes` bounds the weights, of models being loaded
-    too. Those whose hash is in `pinned` make no room for others.
+    too. What is `pinned` makes no room for others.
     """
 
     def __init__(
         self, load: Callable[[str, Variant], LoadedModel], executor: Executor, max_bytes: int
     ) -> None:
-        self._load = load
+        self.load = load
         self._executor = executor
         self._max_bytes = max_bytes
-        self.pinned: frozenset[str] = frozenset()
+        self.pinned: frozenset[Key] = frozenset()
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
         self._counts = {"hits": 0, "loads": 0, "evictions": 0, "failures": 0}
 
@@ -139,7 +135,7 @@ class ModelCache:
         return entry
 
     async def _loading(self, key: Key) -> LoadedModel:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._load, *key)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.load, *key)
 
     def _settle(self, key: Key, task: asyncio.Task[LoadedModel]) -> None:
         """A load that failed leaves no trace: the next request tries again."""
@@ -161,7 +157,7 @@ class ModelCache:
         idle = [
             (key, entry)
             for key, entry in self._entries.items()
-            if entry.loading.done() and key[0] not in self.pinned
+            if entry.loading.done() and key not in self.pinned
         ]
         if free + sum(entry.size_bytes for _, entry in idle) < size_bytes:
             return False

@@ -62,6 +62,15 @@ class EngineChoice:
         usual: EngineName = version.framework or FRAMEWORKS[0]
         return version.sha256, _variant(version, usual if usual in ready or not ready else ready[0])
 
+    def reference(self, version: ModelVersion) -> Variant:
+        """What the others are compared with."""
+        return Variant(version.framework or FRAMEWORKS[0])
+
+    async def forget(self, version: ModelVersion) -> None:
+        """What was measured holds no longer."""
+        self._verdicts.pop(_weighing(version), None)
+        await run_sync(self._kept.forget, _weighing(version))
+
     def known(self, version: ModelVersion) -> EngineName | None:
         """The fastest engine, once it is known."""
         weighed = self._verdicts.get(_weighing(version))

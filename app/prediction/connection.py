@@ -38,6 +38,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         is_free = self.cycle is None or self.cycle.response_complete
+        # A client that does not read what it asked for goes the usual way, which waits for it.
+        is_free = is_free and not self.flow.write_paused
         if is_free and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
             admitted = self.fast_path.admitted(self.url, self.headers)
             if admitted is not None and self.parser.should_keep_alive():

@@ -41,6 +41,7 @@ ANSWER_HEADERS = (
     *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
 )
 MOST_REMEMBERED = 4096
+LONGEST_HOST = 300
 Headers = Mapping[bytes, bytes]
 Parse = Callable[[bytes], Query]
 
@@ -86,7 +87,7 @@ class FastPath:
         ):
             return None
         host = headers.get(b"host", b"")
-        if not (host in self._hosts or self._knows(host)) or not self._is_authorized(headers):
+        if not self._is_authorized(headers) or not (host in self._hosts or self._knows(host)):
             return None
         request_id = self._id(headers)
         if request_id is None:
@@ -141,7 +142,7 @@ class FastPath:
     def _knows(self, host: bytes) -> bool:
         if hostname(host.decode("latin-1")) not in self._allowed:
             return False
-        if len(self._hosts) < MOST_REMEMBERED:
+        if len(self._hosts) < MOST_REMEMBERED and len(host) <= LONGEST_HOST:
             self._hosts.add(host)
         return True
 
@@ -170,7 +171,7 @@ class FastPath:
             request = parse_json(body, self._settings.max_batch_items)
             if len(self._asked) >= MOST_REMEMBERED:
                 self._asked.clear()
-            self._asked[kind] = request.asked
+            self._asked[kind] = request.asked.model_copy(update={"inputs": []})
             return request
         return parse_json(body, self._settings.max_batch_items)
 

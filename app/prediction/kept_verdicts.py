@@ -7,10 +7,11 @@ import hashlib
 import os
 import platform
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import time
+from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +20,8 @@ from models.framework import ENGINES
 from workers.settings import Settings
 
 VALID_S = 7 * 24 * 3600.0
+PAUSE_S = 0.1
+PATIENCE = 600
 _VERDICT = TypeAdapter(Verdict)
 
 
@@ -45,22 +48,35 @@ class KeptVerdicts:
             draft.write_bytes(_VERDICT.dump_json(found))
             draft.replace(path)
 
+    def forget(self, model: tuple[str, str]) -> None:
+        with suppress(OSError):
+            self._path(model).unlink(missing_ok=True)
+
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """While no other process measures."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("ab") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(0.1)
+        """While no other process measures, if that can be had: two that measure at once only measure worse."""
+        with ExitStack() as held:
+            with suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((self._folder / "lock").open("ab"))
+                for _ in range(PATIENCE):
+                    if _is_locked(file):
+                        break
+                    await asyncio.sleep(PAUSE_S)
             yield
 
     def _path(self, model: tuple[str, str]) -> Path:
         name = hashlib.sha256("\n".join((*model, self._here)).encode()).hexdigest()[:32]
         return self._folder / f"{name}.json"
+
+
+def _is_locked(file: IO[bytes]) -> bool:
+    """Whether it is ours now. Raises OSError where files cannot be locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _here(settings: Settings) -> str:

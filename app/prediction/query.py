@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from app.prediction.batching import Computed
+from app.prediction.batching import Computed, Limits
 from app.prediction.cache import LoadedModel
 from app.schemas.predictions import Engine
 from models.framework import EngineName
@@ -25,11 +25,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Served:
-    """A version on one engine."""
+    """A version on one engine, and its bounds."""
 
     version: ModelVersion
     engine: EngineName
     model: LoadedModel
+    limits: Limits
 
 
 class Query(Protocol):

@@ -7,7 +7,7 @@ import structlog
 from anyio.to_thread import run_sync
 
 from app.prediction.service import PredictionService
-from models.errors import TandemError, Unavailable
+from models.errors import Unavailable
 from workers import registry
 from workers.database import Database
 from workers.registry import ModelVersion
@@ -27,9 +27,11 @@ class Residents:
         self._predictions = predictions
         self._watch = watch(database)
         self._task: asyncio.Task[None] | None = None
+        self._residents: list[ModelVersion] = []
         self._loaded: dict[str, ModelVersion] = {}
         self.missing: tuple[str, ...] | None = None
-        """Names that are still being loaded; None before it is known which ones are to be."""
+        """Names of the start that are still being loaded; None before it is known which ones are to be. What is chosen
+        later is not among them: the versions before it go on serving."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._follow())
@@ -42,33 +44,55 @@ class Residents:
         self._watch.close()
 
     async def _follow(self) -> None:
+        behind = True
         while True:
-            if self._watch.changed():
-                with suppress(Unavailable):  # of the database: another look comes
-                    await self._let_go()
-                    await self._settle(await run_sync(registry.residents, self._database))
+            try:
+                behind = self._watch.changed() or behind
+                if behind:
+                    await self._look()
+                    behind = not await self._load_all()
+                self._pin()
+            except Unavailable:  # of the database: the next look comes soon
+                pass
+            except Exception:  # whatever it is, the others are still to be followed
+                log.exception("registry_not_followed")
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _let_go(self) -> None:
-        """Of what was unloaded or deleted."""
+    async def _look(self) -> None:
         cache = self._predictions.cache
         if hashes := cache.hashes:
             cache.drop_all(hashes - await run_sync(registry.served, self._database, hashes))
+        self._residents = await run_sync(registry.residents, self._database)
 
-    async def _settle(self, residents: list[ModelVersion]) -> None:
-        pinned = (one.sha256 for one in residents if one.model_serving.load == "pinned")
-        self._predictions.cache.pinned = frozenset(pinned)
-        wanted = {one.name: one for one in residents}
+    def _pin(self) -> None:
+        """What `auto` takes of each: its other engines make room as any model does."""
+        key = self._predictions.choice.key
+        pinned = (one for one in self._residents if one.model_serving.load == "pinned")
+        self._predictions.cache.pinned = frozenset(key(one, "auto") for one in pinned)
+
+    async def _load_all(self) -> bool:
+        """Whether all are there, or known to be damaged."""
+        wanted = {one.name: one for one in self._residents}
         self._loaded = {name: one for name, one in self._loaded.items() if wanted.get(name) == one}
-        todo = wanted.keys() - self._loaded.keys()
-        for name in sorted(todo):
-            self.missing = tuple(sorted(todo - self._loaded.keys()))
+        todo = sorted(wanted.keys() - self._loaded.keys())
+        is_start = self.missing != ()
+        self._pin()
+        for name in todo:
+            if is_start:
+                self.missing = tuple(one for one in todo if one not in self._loaded)
             await self._load(name, wanted[name])
-        self.missing = ()
+        if is_start:
+            self.missing = ()
+        return not wanted.keys() - self._loaded.keys()
 
     async def _load(self, name: str, version: ModelVersion) -> None:
+        """What cannot be loaded is logged, and whoever asks for it is told. What lacked room or a database is tried
+        again."""
         try:
             await self._predictions.found(name, "auto")
-        except TandemError as problem:  # whoever asks for it is told; the others are served meanwhile
-            log.warning("model_not_loaded", model=name, version=version.version, error=problem.detail)
+        except Unavailable as problem:
+            log.warning("model_not_loaded_yet", model=name, version=version.version, error=problem.detail)
+            return
+        except Exception as problem:  # noqa: BLE001 - the others are loaded all the same
+            log.warning("model_not_loaded", model=name, version=version.version, error=str(problem))
         self._loaded[name] = version

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+import structlog
 from anyio.to_thread import run_sync
 from starlette.types import Receive
 
 from app.counts import Counts, Predicted
 from app.prediction.batching import Computed, Outcome, RunnerPool
-from app.prediction.cache import Key, ModelCache
+from app.prediction.cache import Key, LoadedModel, ModelCache
 from app.prediction.choice import EngineChoice, unloaded
 from app.prediction.loading import Loader, limits_of
 from app.prediction.query import Query, Reply, Served
 from app.schemas.predictions import Engine
-from models.errors import NotFound
+from models.errors import CorruptArtifact, NotFound, Unavailable
+from models.framework import EngineName
 from workers import registry
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -28,6 +30,8 @@ from workers.watch import watch
 
 MOST_REFERENCES = 4096
 """Names whose version is remembered."""
+
+log = structlog.get_logger("app.prediction")
 
 
 class PredictionService:
@@ -71,7 +75,7 @@ class PredictionService:
             else:
                 x = await asyncio.get_running_loop().run_in_executor(self._readers, asked.read)
             queue = served.model.queue(x)
-            waiting = queue.submit(x, self._deadline(asked))
+            waiting = queue.submit(x, self._deadline(asked), served.limits)
             computed = await (waiting if queue.is_inline else _while_there(waiting, receive))
             return None if computed is None else asked.reply(computed)
         except Exception:
@@ -97,7 +101,7 @@ class PredictionService:
         try:
             x = asked.read()
             queue = served.model.queue(x)
-            waiting = queue.enqueue(x, self._deadline(asked), told)
+            waiting = queue.enqueue(x, self._deadline(asked), told, served.limits)
         except Exception:
             asked.failed()
             raise
@@ -128,7 +132,7 @@ class PredictionService:
         model = self.cache.ready(key)
         if model is None:
             return None
-        served = Served(version, key[1].engine, model)
+        served = self._served(version, key[1].engine, model)
         if engine != "auto" or self.choice.known(version) is not None:  # else it may change
             self._known[reference, engine] = served, key
         return served
@@ -161,11 +165,23 @@ class PredictionService:
         if engine == "auto" and self._settings.measure_engines:
             await self.choice.recall(version)
         _, variant = self.choice.key(version, engine)
-        model = await self.cache.get(version.sha256, variant, version.size_bytes)
-        model.limit(limits_of(version.model_serving, self._settings))
+        try:
+            model = await self.cache.get(version.sha256, variant, version.size_bytes)
+        except (Unavailable, CorruptArtifact):
+            raise
+        except Exception as problem:
+            if engine != "auto" or (exact := self.choice.reference(version)) == variant:
+                raise
+            log.warning("chosen_engine_fails", model=version.name, engine=variant.engine, error=str(problem))
+            await self.choice.forget(version)
+            variant = exact
+            model = await self.cache.get(version.sha256, variant, version.size_bytes)
         if engine == "auto" and self._settings.measure_engines:
             self.choice.weigh(version)
-        return Served(version, variant.engine, model)
+        return self._served(version, variant.engine, model)
+
+    def _served(self, version: ModelVersion, engine: EngineName, model: LoadedModel) -> Served:
+        return Served(version, engine, model, limits_of(version.model_serving, self._settings))
 
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""

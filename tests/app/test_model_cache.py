@@ -155,11 +155,15 @@ def test_pinned_models_stay_and_leave_no_room_where_they_take_it_all(cache: Mode
     async def work() -> None:
         for name in ("a", "b", "c"):
             await cache.get(name, TORCH, 30)
-        cache.pinned = frozenset({"a", "c"})
+        cache.pinned = frozenset({("a", TORCH), ("c", TORCH)})
         await cache.get("d", TORCH, 40)
         assert [name for name in "abcd" if cache.loaded(name)] == ["a", "c", "d"]
         with pytest.raises(Unavailable, match="pinned"):
             await cache.get("e", TORCH, 41)
+        await cache.get("a", JAX, 40)  # another engine of a pinned model is not pinned
+        assert cache.loaded("d") == ()
+        await cache.get("d", TORCH, 40)
+        assert cache.loaded("a") == (TORCH,)
         assert [name for name in "abcd" if cache.loaded(name)] == ["a", "c", "d"]
 
     run(work())

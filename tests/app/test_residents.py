@@ -1,17 +1,27 @@
 """Models that are in memory before anybody asks, and stay there; bounds of a model's own."""
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from app.counts import Counts
 from app.prediction.cache import Variant
+from app.prediction.residents import Residents
+from app.prediction.service import PredictionService
+from app.routes import health
+from models.errors import Unavailable
 from tests.app.serving import Registered, Running, assert_problem, registered, running, settings_in, until
 from workers import registry
+from workers.artifacts import ArtifactStore
+from workers.database import Database
 
 PICTURE = [[0] * 8] * 8
 
@@ -71,27 +81,82 @@ def test_a_model_is_loaded_when_it_is_chosen_when_its_alias_moves_and_when_the_s
 
 
 def test_readiness_waits_for_the_models_of_the_start_and_not_for_a_damaged_one(tmp_path: Path) -> None:
-    with running(settings_in(tmp_path)) as server:
-        whole = registered(server.services, name="whole")
-        damaged = registered(server.services, name="damaged", seed=1)
-        path = server.services.store.path(damaged.sha256)
-        path.chmod(0o644)
-        path.write_bytes(b"x" + path.read_bytes()[1:])
-        gate = threading.Event()
-        loaders = server.services.predictions.loaders
-        held = [loaders.submit(gate.wait, 30) for _ in range(2)]
-        for name in ("damaged", "whole"):
+    settings = settings_in(tmp_path)
+    with running(settings) as server:
+        for seed, name in enumerate(("bad", "whole")):
+            registered(server.services, name=name, seed=seed)
             assert serving(server, name, load="at_start").status_code == 200
-        assert until(lambda: server.services.residents.missing == ("damaged", "whole"))
-        answer = server.client.get("/readyz")
-        assert_problem(answer, 503, "/models")
-        assert "damaged, whole" in answer.text
+        bad = server.services.store.path(registry.resolve(server.services.database, "bad").sha256)
+    bad.chmod(0o644)
+    bad.write_bytes(b"x" + bad.read_bytes()[1:])
+    database, store = Database(settings.database_url), ArtifactStore(settings.artifacts_dir)
+
+    async def scenario() -> None:
+        predictions = PredictionService(settings, database, store, Counts())
+        gate = threading.Event()
+        held = [predictions.loaders.submit(gate.wait, 30) for _ in range(2)]
+        residents = Residents(database, predictions)
+        uses: Any = SimpleNamespace(residents=residents)
+        with pytest.raises(Unavailable, match="not known yet"):
+            health.CHECKS["models"](uses)
+        residents.start()
+        assert await asyncio.to_thread(until, lambda: residents.missing is not None)
+        with pytest.raises(Unavailable, match="bad, whole"):
+            health.CHECKS["models"](uses)
         gate.set()
+        assert await asyncio.to_thread(until, lambda: residents.missing == ())
+        health.CHECKS["models"](uses)
+        whole = await asyncio.to_thread(registry.resolve, database, "whole")
+        assert predictions.cache.loaded(whole.sha256)
+        await residents.stop()
         assert all(one.result() for one in held)
-        assert until(lambda: server.services.residents.missing == ())
-        assert "/models" not in server.client.get("/readyz").text  # the broker is missing, no model is
-        assert is_loaded(server, whole)
-        assert_problem(predicted(server, "damaged"), 503)
+        predictions.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    database.close()
+
+
+def test_what_is_chosen_later_does_not_take_the_readiness_away(server: Running) -> None:
+    assert until(lambda: server.services.residents.missing == ())
+    later = registered(server.services, name="later", seed=30)
+    gate = threading.Event()
+    held = [server.services.predictions.loaders.submit(gate.wait, 30) for _ in range(2)]
+    try:
+        assert serving(server, "later", load="at_start").status_code == 200
+        time.sleep(1)
+        assert server.services.residents.missing == ()
+    finally:
+        gate.set()
+    assert all(one.result() for one in held)
+    assert until(lambda: is_loaded(server, later))
+
+
+class Failing:
+    """Stands before something that is called, and fails at first."""
+
+    def __init__(self, real: Callable[..., Any], failures: int, error: Exception) -> None:
+        self.real, self.failures, self.error = real, failures, error
+
+    def __call__(self, *given: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise self.error
+        return self.real(*given)
+
+
+@pytest.mark.parametrize("error", [Unavailable("not now"), RuntimeError("CUDA out of memory")])
+def test_a_load_that_fails_stops_nobody_from_following(error: Exception, tmp_path: Path) -> None:
+    with running(settings_in(tmp_path)) as server:
+        first, second = (registered(server.services, name=f"model-{seed}", seed=seed) for seed in range(2))
+        cache = server.services.predictions.cache
+        cache.load = Failing(cache.load, 1, error)
+        assert serving(server, "model-0", load="pinned").status_code == 200
+        assert until(lambda: cache.load.failures == 0)
+        assert serving(server, "model-1", load="pinned").status_code == 200
+        assert until(lambda: is_loaded(server, second))
+        if isinstance(error, Unavailable):  # tried again
+            assert until(lambda: is_loaded(server, first))
+        assert server.services.residents.missing == ()
 
 
 def test_a_pinned_model_makes_no_room_and_pins_have_an_end(tmp_path: Path) -> None:
@@ -133,18 +198,25 @@ def test_a_model_has_bounds_of_its_own(tmp_path: Path) -> None:
         model = registered(server.services, name="bounded", model=heavy)
         assert predicted(server, "bounded").status_code == 200
         assert serving(server, "bounded", max_batch_rows=2, max_waiting_predictions=5).status_code == 200
+        other = registered(server.services, name="unbounded", model=heavy)
+        assert other.sha256 == model.sha256
+        assert predicted(server, "unbounded").status_code == 200
         gate = threading.Event()
         served = server.services.predictions.cache.ready((model.sha256, Variant("torch")))
         assert served is not None
         with ThreadPoolExecutor(16) as threads:
             server.services.predictions.computers.submit(gate.wait, 30)
             first = threads.submit(predicted, server, "bounded")  # its batch is the runner's
-            assert until(lambda: bool(served.raw.limits.waiting == 5) and served.raw.waiting_rows == 0)
+            assert until(lambda: served.raw.waiting_rows == 1 or not first.done())
+            assert until(lambda: served.raw.waiting_rows == 0)
             waiting = [threads.submit(predicted, server, "bounded") for _ in range(5)]
             assert until(lambda: served.raw.waiting_rows == 5)
             refused = predicted(server, "bounded")
             assert_problem(refused, 503, None, "Try again")
             assert "retry-after" in refused.headers
+            more = threads.submit(predicted, server, "unbounded")  # the same weights, another model's bounds
+            assert until(lambda: served.raw.waiting_rows == 6)
             gate.set()
             sizes = [one.result().json()["timing"]["batch_size"] for one in (first, *waiting)]
+            assert more.result().status_code == 200
         assert max(sizes) == 2
