@@ -23,9 +23,9 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(SETUP) $(MLSERVER) ## run every test: those of the networks two at a time, those with servers alone
-	$(BIN)/pytest tests/models --numprocesses 2 --dist loadfile
-	$(BIN)/pytest --ignore tests/models
+test: $(SETUP) $(MLSERVER) ## run every test: those of whole servers alone, the others two at a time
+	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m alone
 
 demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either
 	@$(BIN)/tandem demo

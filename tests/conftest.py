@@ -2,9 +2,40 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+
+HERE = Path(__file__).parent
+ALONE = (
+    "app/test_body_limits.py",
+    "app/test_cli.py",
+    "app/test_client.py",
+    "app/test_demo.py",
+    "app/test_imports_api.py",
+    "app/test_jobs_api.py",
+    "app/test_operations_api.py",
+    "app/test_pages_browser.py",
+    "app/test_processes.py",
+    "benchmarks",
+    "end_to_end/test_control.py",
+    "end_to_end/test_dataset_predictions.py",
+    "end_to_end/test_faults.py",
+    "end_to_end/test_main_job.py",
+    "end_to_end/test_uploads.py",
+    "house/test_documents.py",
+    "workers/running",
+)
+"""Tests of whole servers, and those that say how soon something happens: `pytest -m alone`. The others do not mind
+company: `pytest -m "not alone" --numprocesses 2`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        place = item.path.relative_to(HERE)
+        if any(place.is_relative_to(one) for one in ALONE):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(280)
-def test_a_minute_of_mixed_load_leaves_no_wrong_answer_and_no_growth() -> None:
-    command = [sys.executable, "-m", "benchmarks.soak", "--seconds", "40"]
+def test_half_a_minute_of_mixed_load_leaves_no_wrong_answer_and_no_growth() -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", "--seconds", "25"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=260, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     statuses = re.search(r"(\d+) answers \((.*?)\), (\d+) hung up", done.stdout)
