@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from models.errors import CorruptArtifact, NotFound
 from workers.artifacts import ArtifactStore
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
