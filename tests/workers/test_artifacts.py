@@ -1,7 +1,6 @@
 """The artifact store: whole files or none, whatever is killed; damage is noticed."""
 
 import hashlib
-import os
 import random
 import signal
 import stat
