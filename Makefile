@@ -24,7 +24,7 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(SETUP) $(MLSERVER) ## run every test: those of whole servers alone, the others two at a time
-	$(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m alone
 
 demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either

@@ -48,7 +48,7 @@ ROOM = 0.8
 TEXTS = {"architecture": "transformer", "layers": 1, "heads": 2, "hidden": 32, "mlp": 64, "length": 32}
 WAITING = 32
 OVERLOAD_CONNECTIONS = 128
-OVERLOAD_S = 6.0
+OVERLOAD_S = 5.0
 
 
 @dataclass(frozen=True)
