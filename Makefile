@@ -1,7 +1,7 @@
 # Works on a fresh machine that has Python 3.11 or newer and make; everything else goes into .venv.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test demo up bench lock clean
+.PHONY: help setup check test test-long demo up bench lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,8 +24,11 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(SETUP) $(MLSERVER) ## run every test: those of whole servers alone, the others two at a time
-	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone" --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone and not long" --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m alone
+
+test-long: $(SETUP) ## run the tests of the benchmarks, and those of what smaller tests show too
+	$(BIN)/pytest -m long
 
 demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either
 	@$(BIN)/tandem demo

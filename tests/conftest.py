@@ -10,17 +10,11 @@ from rich.console import Console
 HERE = Path(__file__).parent
 ALONE = (
     "app/test_body_limits.py",
-    "app/test_cli.py",
-    "app/test_client.py",
-    "app/test_demo.py",
     "app/test_jobs_api.py",
     "app/test_operations_api.py",
     "app/test_pages_browser.py",
-    "app/test_processes.py",
-    "benchmarks/test_serving.py",
     "benchmarks/test_soak.py",
     "end_to_end/test_control.py",
-    "end_to_end/test_dataset_predictions.py",
     "end_to_end/test_faults.py",
     "end_to_end/test_main_job.py",
     "end_to_end/test_uploads.py",
@@ -34,11 +28,22 @@ ALONE = (
 company: `pytest -m "not alone" --numprocesses 2`."""
 
 
+LONG = (
+    "benchmarks/test_accuracy.py",
+    "benchmarks/test_architectures.py",
+    "benchmarks/test_serving.py",
+    "benchmarks/test_training_loop.py",
+    "end_to_end/test_dataset_predictions.py",
+)
+"""Tests of benchmarks, and of what smaller tests show too: `make test-long`."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(HERE)
-        if any(place.is_relative_to(one) for one in ALONE):
-            item.add_marker(pytest.mark.alone)
+        for marker, places in ((pytest.mark.alone, ALONE), (pytest.mark.long, LONG)):
+            if any(place.is_relative_to(one) for one in places):
+                item.add_marker(marker)
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,8 @@ def trained(tandem_up):
 def command(url, *arguments):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "app", "score", *arguments],
+        # A shell that starts us in the background has us ignore SIGINT, and our children after us.
+        ["env", "--default-signal=INT", sys.executable, "-m", "app", "score", *arguments],
         env={**environment, "TANDEM_URL": url, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
