@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from app.place import Place
 from app.server import serve_here
-from app.siblings import Place
 from workers import logging
 from workers.settings import Settings
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any, Self
 
-import orjson
-
 from app.prediction.batching import Computed
 
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -120,27 +118,25 @@ class Counts:
             times = self.request_s[method, route] = Distribution(REQUEST_BUCKETS_S)
         times.observe(seconds)
 
-    def of(self, model: str, version: int, engine: str) -> Predicted:
+    def about(self, model: str, version: int, engine: str) -> Predicted:
         """What is counted of a version on an engine from now on."""
         found = self.predicted.get((model, version, engine))
         if found is None:
             found = self.predicted[model, version, engine] = Predicted()
         return found
 
-    def to_json(self) -> bytes:
-        """For `from_json` in another process."""
-        return orjson.dumps(
-            [
-                [[*key, count] for key, count in self.requests.items()],
-                [[*key, times.plain()] for key, times in self.request_s.items()],
-                [[*key, _plain(found)] for key, found in self.predicted.items()],
-            ]
-        )
+    def plain(self) -> list[Any]:
+        """As JSON can hold it, for `of` in another process."""
+        return [
+            [[*key, count] for key, count in self.requests.items()],
+            [[*key, times.plain()] for key, times in self.request_s.items()],
+            [[*key, _plain(found)] for key, found in self.predicted.items()],
+        ]
 
     @classmethod
-    def from_json(cls, text: bytes) -> Self:
+    def of(cls, plain: list[Any]) -> Self:
         counts = cls()
-        requests, request_s, predicted = orjson.loads(text)
+        requests, request_s, predicted = plain
         for *key, count in requests:
             counts.requests[tuple(key)] = count
         for *key, times in request_s:

@@ -17,11 +17,11 @@ from app.middleware.body_limits import BodyLimits, Limits
 from app.middleware.observation import Observation
 from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
+from app.place import Place
 from app.prediction.fast_path import FastPath
 from app.routes import ROUTERS
 from app.security import HostCheck, KeyCheck, SecurityHeaders
 from app.services import close_services, open_services
-from app.siblings import Place
 from workers.reconciler import Reconciler
 from workers.settings import Settings
 
@@ -44,7 +44,7 @@ TAGS = [
 def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
     """The API on these settings, as one of several processes or alone. Nothing is opened before it starts.
 
-    `state.fast_path` is for the connections (see `server.config`); on another server's all goes the usual way.
+    `state.fast_path` is for the connections (see `process.config`); on another server's all goes the usual way.
     """
     counts = Counts()
     app = FastAPI(

@@ -1,6 +1,6 @@
 """What `GET /metrics` says, in Prometheus' terms: each series by the process of this server that counted it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate
 
@@ -12,25 +12,30 @@ from app.counts import PARTS, Counts, Distribution, Predicted
 from app.siblings import State
 from models.errors import Unavailable
 from models.framework import Framework
-from workers.job_records import Status
+from workers import job_queries, registry
+from workers.database import Database
+from workers.job_records import Kind, Status
 
-JobCounts = Callable[[], Mapping[tuple[Framework, Status], int]]
 States = Mapping[int, State]
 
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BY_ENGINE = ("process", "model", "engine")
+OF_KIND: Mapping[Kind, tuple[str, str]] = {
+    "training": ("tandem_jobs", "Jobs by status."),
+    "prediction": ("tandem_dataset_predictions", "Predictions of whole datasets by status."),
+}
 
 
-def text(states: States, jobs: JobCounts, dataset_predictions: JobCounts) -> bytes:
+def text(states: States, database: Database) -> bytes:
     """The metrics of these processes, by their number, and what the database has to do."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(states, jobs, dataset_predictions))
-    return generate_latest(registry)
+    collected = CollectorRegistry(auto_describe=False)
+    collected.register(_Collected(states, database))
+    return generate_latest(collected)
 
 
 class _Collected(Collector):
-    def __init__(self, states: States, jobs: JobCounts, dataset_predictions: JobCounts) -> None:
-        self._states, self._jobs, self._dataset_predictions = states, jobs, dataset_predictions
+    def __init__(self, states: States, database: Database) -> None:
+        self._states, self._database = states, database
 
     def collect(self) -> Iterator[Metric]:
         counts = {str(process): state.counts for process, state in sorted(self._states.items())}
@@ -38,12 +43,11 @@ class _Collected(Collector):
         predicted = {key: found for process, one in counts.items() for key, found in _by_engine(process, one)}
         yield from _predictions(predicted)
         yield from _model_caches(self._states)
-        yield _by_status("tandem_jobs", "Jobs by status.", self._jobs)
-        yield _by_status(
-            "tandem_dataset_predictions",
-            "Predictions of whole datasets by status.",
-            self._dataset_predictions,
-        )
+        # Without its database the server still has the rest to tell.
+        with suppress(Unavailable):
+            yield _held(self._states, self._database)
+            for kind, (name, about) in OF_KIND.items():
+                yield _by_status(name, about, job_queries.counts(self._database, kind))
 
 
 def _requests(counts: Mapping[str, Counts]) -> Iterator[Metric]:
@@ -123,10 +127,26 @@ def _model_caches(states: States) -> Iterator[Metric]:
         yield family
 
 
-def _by_status(name: str, about: str, counts: JobCounts) -> Metric:
+def _held(states: States, database: Database) -> Metric:
+    """A series for each version that has the weights; what was deleted meanwhile has none."""
+    family = GaugeMetricFamily(
+        "tandem_model_memory_bytes",
+        "Weights in memory.",
+        labels=("process", "model", "version", "engine", "precision"),
+    )
+    versions: dict[str, list[tuple[str, str]]] = {}
+    hashes = {one.sha256 for state in states.values() for one in state.held}
+    for name, version, sha256 in registry.named(database, hashes):
+        versions.setdefault(sha256, []).append((name, str(version)))
+    for process, state in sorted(states.items()):
+        for one in state.held:
+            for named in versions.get(one.sha256, ()):
+                family.add_metric((str(process), *named, one.engine, one.precision), one.size_bytes)
+    return family
+
+
+def _by_status(name: str, about: str, counts: Mapping[tuple[Framework, Status], int]) -> Metric:
     family = GaugeMetricFamily(name, about, labels=("framework", "status"))
-    # Without its database the process still has the rest to tell.
-    with suppress(Unavailable):
-        for labels, number in counts().items():
-            family.add_metric(labels, number)
+    for labels, number in counts.items():
+        family.add_metric(labels, number)
     return family

@@ -13,10 +13,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.prediction.connection import Connection
-from app.siblings import Place
+from app.place import Place
+from app.prediction.http_protocol import HttpProtocol
 from workers.settings import Settings
-from workers.trainer_environment import default_threads
+from workers.trainer_environment import compiled_programs, default_threads
 
 OPEN_STREAMS_GET_S = 3
 """Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
@@ -46,6 +46,7 @@ def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable
     # Each of the serving threads computes a batch of its own: together they have as many threads as there are cores.
     threads = default_threads(settings.serving_threads * settings.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.update(compiled_programs(settings))
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
         os.environ["JAX_PLATFORMS"] = "cpu"
@@ -60,7 +61,7 @@ def config(app: FastAPI, **changes: Any) -> uvicorn.Config:
     """How uvicorn serves this application: what can be is answered on the connection."""
     given: dict[str, Any] = {
         "loop": "auto",
-        "http": partial(Connection, app.state.fast_path),
+        "http": partial(HttpProtocol, app.state.fast_path),
         "log_config": None,
         "access_log": False,
         "server_header": False,

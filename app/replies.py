@@ -41,24 +41,20 @@ class JobError(Reply):
     message: str
 
 
-class Job(Reply):
+class Run(Reply):
+    """What jobs and predictions of datasets have in common."""
+
     id: str
-    name: str
     status: Status
-    framework: str
-    spec: dict[str, Any]
     dataset: JobDataset
-    progress: Progress = Progress()
     phase: str | None = None
     metrics: dict[str, float | None] = {}
     timing: dict[str, float | None] = {}
     device: str | None = None
     worker: str | None = None
     attempt: int = 0
-    result: JobResult | None = None
     resumed_from: str | None = None
     error: JobError | None = None
-    stop_reason: str | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -68,6 +64,15 @@ class Job(Reply):
     @property
     def finished(self) -> bool:
         return self.status not in ("queued", "running")
+
+
+class Job(Run):
+    name: str
+    framework: str
+    spec: dict[str, Any]
+    progress: Progress = Progress()
+    result: JobResult | None = None
+    stop_reason: str | None = None
 
 
 class RowProgress(Reply):
@@ -91,35 +96,15 @@ class PredictionResult(Reply):
     url: str
 
 
-class DatasetPrediction(Reply):
+class DatasetPrediction(Run):
     """The prediction of a whole dataset."""
 
-    id: str
-    status: Status
     model: Predictor
     engine: str
-    dataset: JobDataset
     split: str
     format: str
     progress: RowProgress
-    phase: str | None = None
-    metrics: dict[str, float | None] = {}
-    timing: dict[str, float | None] = {}
-    device: str | None = None
-    worker: str | None = None
-    attempt: int = 0
     result: PredictionResult | None = None
-    resumed_from: str | None = None
-    error: JobError | None = None
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    estimated_finish: datetime | None = None
-    metadata: dict[str, Any] = {}
-
-    @property
-    def finished(self) -> bool:
-        return self.status not in ("queued", "running")
 
 
 class JobEvent(Reply):

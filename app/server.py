@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from app.siblings import Place
+from app.place import Place
 from workers import processes
 from workers.gpus import visible_gpus
 from workers.keeper import Keeper

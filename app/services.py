@@ -6,10 +6,11 @@ from anyio import CapacityLimiter
 
 from app.counts import Counts
 from app.exports.service import ExportService
+from app.place import Place
 from app.prediction.residents import Residents
 from app.prediction.service import PredictionService
 from app.publishing import Publisher
-from app.siblings import Place, Siblings, State
+from app.siblings import Siblings, State
 from app.streams import Streams
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -53,7 +54,7 @@ def open_services(settings: Settings, counts: Counts, place: Place) -> Services:
         exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
-        siblings=Siblings(place, lambda: State(counts, predictions.cache.state())),
+        siblings=Siblings(place, lambda: State(counts, predictions.cache.state(), predictions.cache.held())),
     )
 
 

@@ -2,29 +2,20 @@
 that only they know."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import orjson
 
 from app.counts import Counts
+from app.place import Place
+from app.prediction.cache import Held
 
 PATIENCE_S = 1.0
 """A process that does not tell within this is left out: it may have just died."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which of the processes this is, counted from 0; `folder` holds their sockets, None where there is only one."""
-
-    number: int = 0
-    folder: Path | None = None
-
-    @property
-    def socket(self) -> Path | None:
-        return None if self.folder is None else self.folder / f"{self.number}.sock"
 
 
 @dataclass(frozen=True)
@@ -33,6 +24,16 @@ class State:
 
     counts: Counts
     model_cache: Mapping[str, float]
+    held: Sequence[Held]
+
+    def to_json(self) -> bytes:
+        """For `from_json` in another process."""
+        return orjson.dumps([self.counts.plain(), dict(self.model_cache), list(map(tuple, self.held))])
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        counts, model_cache, held = orjson.loads(text)
+        return cls(Counts.of(counts), model_cache, [Held(*one) for one in held])
 
 
 class Siblings:
@@ -63,9 +64,8 @@ class Siblings:
         return [] if self._place.folder is None else sorted(self._place.folder.glob("*.sock"))
 
     async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        state = self._state()
         with suppress(OSError):
-            writer.write(orjson.dumps([dict(state.model_cache), state.counts.to_json().decode()]))
+            writer.write(self._state().to_json())
             await writer.drain()
         writer.close()
 
@@ -75,8 +75,7 @@ async def _asked(path: Path) -> State | None:
         async with asyncio.timeout(PATIENCE_S):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
-                model_cache, counts = orjson.loads(await reader.read())
+                return State.from_json(await reader.read())
             finally:
                 writer.close()
-        return State(Counts.from_json(counts.encode()), model_cache)
     return None

@@ -43,21 +43,25 @@ async def _connection(
 ) -> None:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    request = (
-        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+    request = post(parts.netloc, parts.path, body)
     while (sent := perf_counter()) < until:
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
-        answer = await reader.readexactly(_length(head))
+        answer = await reader.readexactly(length(head))
         latencies.append(perf_counter() - sent)
         if not head.startswith(b"HTTP/1.1 200") or not check(answer):
             raise RuntimeError(f"a wrong answer: {head[:60]!r} {answer[:200]!r}")
     writer.close()
 
 
-def _length(head: bytes) -> int:
+def post(host: str, path: str, body: bytes) -> bytes:
+    """A request with JSON in its body."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def length(head: bytes) -> int:
+    """Of the body that follows."""
     for line in head.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from models.errors import CorruptArtifact, NotFound
 from models.job import FromJob, FromModel, JobSpec
@@ -24,64 +25,51 @@ def assemble(
     """
     work = settings.work_dir / f"{claim.job.id}-{claim.fence}"
     work.mkdir(parents=True, exist_ok=True)
-    make = _training if claim.job.kind == "training" else _scoring
-    return make(db, store, settings, claim, dataset, work)
+    same: dict[str, Any] = {
+        "job_id": claim.job.id,
+        "fence": claim.fence,
+        "dataset": _dataset(store, settings, dataset),
+        "device": settings.device,
+        "work_folder": str(work),
+    }
+    own = checkpoints.folder(settings.checkpoints_dir, claim.job.id, claim.fence)
+    if claim.job.kind == "training":
+        return messages.Assignment(
+            **same, checkpoint_folder=str(own), **_training(db, store, settings, claim.job)
+        )
+    scoring = _scoring(db, store, settings, claim.job, dataset)
+    return messages.ScoringAssignment(**same, part_folder=str(own), **scoring)
 
 
-def _training(
-    db: Database,
-    store: ArtifactStore,
-    settings: Settings,
-    claim: Claim,
-    dataset: DatasetRecord,
-    work: Path,
-) -> messages.Assignment:
-    job = claim.job
+def _training(db: Database, store: ArtifactStore, settings: Settings, job: Job) -> dict[str, Any]:
     spec = JobSpec.model_validate_json(json.dumps(job.spec))
     root = settings.checkpoints_dir
     own = tuple(map(str, _checkpoints(db, root, job)))
     continued = tuple(map(str, _continued_checkpoints(db, root, spec)))
-    return messages.Assignment(
-        job_id=job.id,
-        fence=claim.fence,
-        spec=spec,
-        dataset=_dataset(store, settings, dataset),
-        device=settings.device,
-        work_folder=str(work),
-        checkpoint_folder=str(checkpoints.folder(settings.checkpoints_dir, job.id, claim.fence)),
-        checkpoint_every_s=spec.training.checkpoint_every_s or settings.checkpoint_every_s,
-        checkpoints=own,
-        continued_checkpoints=continued,
-        initial_weights=_initial_weights(db, store, spec, needed=not own and not continued),
-        pretrained_cache=str(settings.cache_dir / "pretrained"),
-        pretrained_folder=None if settings.pretrained_dir is None else str(settings.pretrained_dir),
-    )
+    return {
+        "spec": spec,
+        "checkpoint_every_s": spec.training.checkpoint_every_s or settings.checkpoint_every_s,
+        "checkpoints": own,
+        "continued_checkpoints": continued,
+        "initial_weights": _initial_weights(db, store, spec, needed=not own and not continued),
+        "pretrained_cache": str(settings.cache_dir / "pretrained"),
+        "pretrained_folder": None if settings.pretrained_dir is None else str(settings.pretrained_dir),
+    }
 
 
 def _scoring(
-    db: Database,
-    store: ArtifactStore,
-    settings: Settings,
-    claim: Claim,
-    dataset: DatasetRecord,
-    work: Path,
-) -> messages.ScoringAssignment:
-    job = claim.job
+    db: Database, store: ArtifactStore, settings: Settings, job: Job, dataset: DatasetRecord
+) -> dict[str, Any]:
     spec = ScoringSpec.model_validate_json(json.dumps(job.spec))
     # A built-in dataset that another version of this program has made anew is not the one that the parts are of.
     is_same = job.dataset_sha256 in (None, dataset.sha256)
-    return messages.ScoringAssignment(
-        job_id=job.id,
-        fence=claim.fence,
-        spec=spec,
-        dataset=_dataset(store, settings, dataset),
-        device=settings.device,
-        work_folder=str(work),
-        weights=_weights(db, store, spec.model),
-        part_folder=str(checkpoints.folder(settings.checkpoints_dir, job.id, claim.fence)),
-        part_every_s=settings.checkpoint_every_s,
-        earlier_parts=tuple(map(str, _parts(db, settings.checkpoints_dir, job))) if is_same else (),
-    )
+    earlier = _parts(db, settings.checkpoints_dir, job) if is_same else []
+    return {
+        "spec": spec,
+        "weights": _weights(db, store, spec.model),
+        "part_every_s": settings.checkpoint_every_s,
+        "earlier_parts": tuple(map(str, earlier)),
+    }
 
 
 def _weights(db: Database, store: ArtifactStore, model: str) -> str:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from models.framework import Framework
 from workers.clock import moment, optional_moment
 from workers.tables import AttemptRow, CheckpointRow, EventRow, JobRow
 
 Kind = Literal["training", "prediction"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 NOUNS: Mapping[Kind, str] = {"training": "job", "prediction": "prediction"}
 """What people call a job of this kind; with an s it is the address of their list."""
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

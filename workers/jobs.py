@@ -39,6 +39,7 @@ from workers.transitions import (
     note_progress,
     of_job,
     settle,
+    succeed,
     verdict,
 )
 
@@ -232,17 +233,7 @@ def finish(db: Database, job_id: str, fence: int, model: FinishedModel) -> regis
     None: refused, the job is no longer this attempt's; discard what was made.
     """
     with db.session() as session:
-        row = change(
-            session,
-            held(job_id, fence).values(
-                status="succeeded",
-                phase=None,
-                lease_until=None,
-                finished_at=now(),
-                artifact_sha256=model.sha256,
-                stop_reason=model.stop_reason,
-            ),
-        )
+        row = succeed(session, job_id, fence, model.sha256, stop_reason=model.stop_reason)
         if row is None:
             return None
         merge(row, model.metrics, model.timing)

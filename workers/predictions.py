@@ -8,7 +8,6 @@ from models.errors import Conflict, CorruptArtifact, NotFound
 from models.scoring.spec import ScoringSpec
 from workers import checkpoints, references
 from workers.artifacts import ArtifactStore
-from workers.clock import now
 from workers.database import Database
 from workers.datasets import DatasetRecord
 from workers.idempotency import IdempotencyClaim
@@ -19,7 +18,7 @@ from workers.jobs import insert
 from workers.model_records import ModelVersion
 from workers.reports import FinishedPrediction
 from workers.tables import AttemptRow, CheckpointRow, EventRow, JobRow, MetricRow
-from workers.transitions import change, end_attempt, held, merge
+from workers.transitions import end_attempt, merge, succeed
 
 
 def create(
@@ -55,17 +54,7 @@ def create(
 def finish(db: Database, job_id: str, fence: int, result: FinishedPrediction) -> bool:
     """The prediction succeeded. False: refused, it is no longer this attempt's; discard what was made."""
     with db.session() as session:
-        row = change(
-            session,
-            held(job_id, fence).values(
-                status="succeeded",
-                phase=None,
-                lease_until=None,
-                finished_at=now(),
-                artifact_sha256=result.sha256,
-                artifact_bytes=result.size_bytes,
-            ),
-        )
+        row = succeed(session, job_id, fence, result.sha256, artifact_bytes=result.size_bytes)
         if row is None:
             return False
         merge(row, result.metrics, result.timing)

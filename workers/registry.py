@@ -40,6 +40,7 @@ __all__ = [
     "delete_version",
     "every",
     "get",
+    "named",
     "page",
     "residents",
     "resolve",
@@ -131,6 +132,15 @@ def served(db: Database, hashes: Collection[str]) -> set[str]:
     )
     with db.reading() as session:
         return set(session.scalars(found.distinct()))
+
+
+def named(db: Database, hashes: Collection[str]) -> list[tuple[str, int, str]]:
+    """Name, version and hash of all versions that have these weights."""
+    found = select(VersionRow.name, VersionRow.version, VersionRow.sha256).where(
+        VersionRow.sha256.in_(hashes)
+    )
+    with db.reading() as session:
+        return [(name, version, sha256) for name, version, sha256 in session.execute(found)]
 
 
 def set_enabled(db: Database, name: str, enabled: bool) -> Model:

@@ -21,6 +21,15 @@ def command(framework: Framework, settings: Settings) -> list[str]:
     return [sys.executable, "-m", "workers.trainer", "--framework", framework, "--device", settings.device]
 
 
+def compiled_programs(settings: Settings) -> dict[str, str]:
+    """Where JAX keeps what it has compiled, for every process and the next start."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(settings.cache_dir / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The same for every framework; each reads its own part."""
     threads = str(settings.threads or default_threads(settings.slots))
@@ -34,9 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "NPROC": threads,  # XLA's name for the size of its CPU thread pool
-        "JAX_COMPILATION_CACHE_DIR": str(settings.cache_dir / "jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        **compiled_programs(settings),
         # JAX would take three quarters of a GPU's memory at once, the waiting spare included.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

@@ -1,7 +1,7 @@
 """What the transitions of a job have in common: guarded statements and their consequences."""
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from sqlalchemy import ColumnElement, Update, case, update
 from sqlalchemy.orm import Session
@@ -29,6 +29,12 @@ def change(session: Session, statement: Update) -> JobRow | None:
     """Run a guarded statement: the row as it is now and held until the transaction ends, or None."""
     result = session.execute(statement.returning(JobRow), execution_options={"synchronize_session": False})
     return result.scalar_one_or_none()
+
+
+def succeed(session: Session, job_id: str, fence: int, sha256: str, **values: Any) -> JobRow | None:
+    """The attempt with this fence has made this artifact; `values` are set besides. None: it is no longer its job."""
+    ended = {"status": "succeeded", "phase": None, "lease_until": None, "finished_at": now()}
+    return change(session, held(job_id, fence).values(**ended, artifact_sha256=sha256, **values))
 
 
 def verdict(again: ColumnElement[bool]) -> ColumnElement[str]:

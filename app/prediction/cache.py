@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,15 @@ class LoadedModel:
     def queue(self, x: np.ndarray) -> Batcher:
         """Where samples like these wait: see `models.engine.Predictor.logits`."""
         return self.normalised if is_normalised(x, self.card.signature.input) else self.raw
+
+
+class Held(NamedTuple):
+    """A model in memory: its weights' hash, what computes it, and the bytes that it is counted with."""
+
+    sha256: str
+    engine: EngineName
+    precision: ServingPrecision
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,14 @@ class ModelCache:
         """As `drop`, the models with these hashes."""
         for key in [key for key in self._entries if key[0] in hashes]:
             self.drop(key)
+
+    def held(self) -> list[Held]:
+        """What is loaded."""
+        return [
+            Held(sha256, variant.engine, variant.precision, entry.size_bytes)
+            for (sha256, variant), entry in self._entries.items()
+            if _succeeded(entry.loading)
+        ]
 
     def state(self) -> Mapping[str, float]:
         """For the metrics."""

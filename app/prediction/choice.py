@@ -15,7 +15,7 @@ from app.prediction.precision import kept_labels
 from app.schemas.predictions import Engine
 from models import engine
 from models.data.dataset import Split
-from models.errors import InvalidInput, NotFound, NotInstalled, NotSupported, Unavailable
+from models.errors import CorruptArtifact, InvalidInput, NotFound, NotInstalled, NotSupported, Unavailable
 from models.exports.checking import samples
 from models.framework import ENGINES, FRAMEWORKS, EngineName
 from models.preparation import raw_batches
@@ -163,8 +163,12 @@ class EngineChoice:
             one = Variant(name, precision(name))
             try:
                 found[one] = await self._cache.get(version.sha256, one, version.size_bytes)
+            except (Unavailable, CorruptArtifact):  # of the model, whatever the engine
+                raise
             except (NotSupported, NotInstalled) as error:
                 unusable[name] = error.detail
+            except Exception as error:  # noqa: BLE001 - of the engine: the others serve the model
+                unusable[name] = f"{type(error).__name__}: {error}"
         return found, unusable
 
     async def set_precision(self, version: ModelVersion, precision: ServingPrecision) -> ModelVersion:

@@ -29,7 +29,8 @@ from app.security import HEADERS, hostname, is_key
 from workers.identifiers import new_id
 from workers.settings import Settings
 
-PATH = b"/predict"
+ROUTE = "/predict"
+PATH = ROUTE.encode()
 JSON = b"application/json"
 INFER = re.compile(rb"/v2/models/([A-Za-z0-9._@-]{1,160})(?:/versions/([0-9]{1,18}))?/infer")
 INFER_ROUTES = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
@@ -71,6 +72,7 @@ class FastPath:
         self._hosts: set[bytes] = set()
         self._asked: dict[tuple[object, ...], Asked] = {}
         self._heads: dict[tuple[Header, ...], bytes] = {}
+        self._default: list[Header] | None = None
         self._ids = _numbered()
 
     def admitted(self, target: bytes, given: list[Header]) -> Admitted | None:
@@ -93,7 +95,7 @@ class FastPath:
         if request_id is None:
             return None
         return (
-            Admitted("/predict", request_id, self._parsed)
+            Admitted(ROUTE, request_id, self._parsed)
             if is_plain
             else self._infer(target, headers, request_id)
         )
@@ -101,13 +103,16 @@ class FastPath:
     def head(self, headers: tuple[Header, ...], default: list[Header]) -> bytes:
         """The lines of an answer up to those of its own: these headers of its protocol, and the server's default
         ones."""
+        if default is not self._default:  # uvicorn makes new ones every second, for the date
+            self._default = default
+            self._heads.clear()
         known = self._heads.get(headers)
         if known is None:
             if len(self._heads) >= MOST_REMEMBERED:
                 self._heads.clear()
-            lines = b"".join(b"%b: %b\r\n" % header for header in (*headers, *ANSWER_HEADERS))
-            known = self._heads[headers] = lines
-        return b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % header for header in default) + known
+            lines = b"".join(b"%b: %b\r\n" % header for header in (*default, *headers, *ANSWER_HEADERS))
+            known = self._heads[headers] = b"HTTP/1.1 200 OK\r\n" + lines
+        return known
 
     def answered(self, request: Admitted, path: bytes, seconds: float) -> None:
         """Count and log an answer."""

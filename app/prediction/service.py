@@ -108,7 +108,7 @@ class PredictionService:
         return lambda: queue.leave(waiting)
 
     def _asked(self, query: Query, served: Served, began: float) -> "Asked":
-        about = self._counts.of(served.version.name, served.version.version, served.engine)
+        about = self._counts.about(served.version.name, served.version.version, served.engine)
         return Asked(query, served, about, began)
 
     def _deadline(self, asked: "Asked") -> float:

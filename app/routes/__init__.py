@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.routes import (
     architectures,
-    batch_predictions,
+    dataset_predictions,
     datasets,
     engines,
     events,
@@ -24,7 +24,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     events.router,
     datasets.router,
     predictions.router,
-    batch_predictions.router,
+    dataset_predictions.router,
     inference_protocol.router,
     models.router,
     imports.router,

@@ -1,7 +1,6 @@
 """For orchestrators and monitoring."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
@@ -15,8 +14,7 @@ from app.openapi import problems
 from app.schemas.operations import Alive, Ready
 from app.services import Services
 from models.errors import FieldProblem, TandemError, Unavailable
-from workers import broker, job_queries
-from workers.job_records import KINDS
+from workers import broker
 
 router = APIRouter(tags=["Operations"])
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,8 +55,7 @@ async def metrics(uses: Uses) -> Response:
     """Requests, predictions, jobs by status, and the models in memory. `process` is the one of this server's that
     counted."""
     states = await uses.siblings.states()
-    jobs, predictions = (partial(job_queries.counts, uses.database, kind) for kind in KINDS)
-    text = await run_sync(app_metrics.text, states, jobs, predictions)
+    text = await run_sync(app_metrics.text, states, uses.database)
     return Response(text, media_type=PROMETHEUS)
 
 

@@ -11,8 +11,8 @@ from app.deps import Uses
 from app.inference_protocol import infer as protocol
 from app.inference_protocol.infer import LENGTH_HEADER
 from app.openapi import REFERENCE, problems
-from app.prediction.connection import FAILED
 from app.prediction.fast_path import INFER_ROUTES
+from app.prediction.http_protocol import FAILED
 from app.prediction.statistics import VersionStatistics
 from app.routes import health
 from app.routes.predictions import response

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from app.deps import Uses
 from app.openapi import READING_A_BODY, REFERENCE, problems
-from app.prediction.connection import FAILED
+from app.prediction.http_protocol import FAILED
 from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
 from app.prediction.query import Reply
 from app.schemas.predictions import Asked, PredictBody, Predictions

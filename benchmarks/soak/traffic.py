@@ -10,6 +10,8 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.load import length, post
+
 TOLERANCE = 2e-3
 
 
@@ -101,7 +103,7 @@ async def _client(url: str, asked: Sequence[Asked], until: float, chance: random
             began = perf_counter()
             if began >= until:
                 break
-            writer.write(_request(parts.netloc, one))
+            writer.write(post(parts.netloc, one.path, one.body))
             if chance.random() < 0.002:
                 seen.hung_up += 1
                 break
@@ -114,12 +116,6 @@ async def _client(url: str, asked: Sequence[Asked], until: float, chance: random
         writer.close()
 
 
-def _request(host: str, asked: Asked) -> bytes:
-    head = f"POST {asked.path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(asked.body)}\r\n\r\n".encode() + asked.body
-
-
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     head = await reader.readuntil(b"\r\n\r\n")
-    fields = dict(line.lower().partition(b":")[::2] for line in head.split(b"\r\n")[1:] if line)
-    return int(head.split()[1]), await reader.readexactly(int(fields[b"content-length"]))
+    return int(head.split()[1]), await reader.readexactly(length(head))

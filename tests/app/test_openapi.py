@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.main import create_app
-from app.schemas.batch_predictions import BatchPrediction
+from app.schemas.dataset_predictions import DatasetPrediction
 from app.schemas.jobs import Job
 from app.schemas.models import Model, ModelVersion
 from tests.app.serving import Running, registered, settings_in
@@ -195,7 +195,7 @@ def test_real_answers_fit_the_document(client: httpx.Client, server: Running) ->
     validator({"$ref": "#/components/schemas/Problem"}).validate(problem.json())
 
 
-@pytest.mark.parametrize("model", [BatchPrediction, Job, Model, ModelVersion])
+@pytest.mark.parametrize("model", [DatasetPrediction, Job, Model, ModelVersion])
 def test_answers_have_examples_that_they_can_be_made_from(model: Any) -> None:
     (example,) = model.model_config["json_schema_extra"]["examples"]
     assert model.model_validate(example)

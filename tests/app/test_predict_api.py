@@ -234,10 +234,13 @@ def test_flipped_bits_are_refused_and_the_rest_keeps_serving(
 
 def test_predictions_are_counted(client: httpx.Client, register: Register, x: np.ndarray) -> None:
     register(name="counted-model", seed=60)
+    size_bytes = client.get("/models/counted-model/versions/1").json()["size_bytes"]
     predicted(client, model="counted-model", inputs=x.tolist(), engine="torch")
     text = client.get("/metrics").text
     assert 'tandem_predictions_total{engine="torch",model="counted-model",process="0"} 3.0' in text
     assert "tandem_model_cache_models" in text
+    held = 'engine="torch",model="counted-model",precision="float32",process="0",version="1"'
+    assert f"tandem_model_memory_bytes{{{held}}} {float(size_bytes)}" in text
     assert 'tandem_jobs{framework="torch",status="succeeded"}' in text
 
 

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from app.server import environment_of, refuse_too_many
-from tests.app.serving import Registered, registered, settings_in
+from tests.app.serving import Registered, registered, settings_in, until
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.gpus import visible_gpus
@@ -61,7 +61,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 @contextmanager
 def served(folder: Path) -> Iterator[Served]:
     settings = settings_in(folder)
-    settings.artifacts_dir.mkdir(parents=True)
+    settings.artifacts_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.migrate()
     command = [sys.executable, "-m", "app", "api", "--port", "0", "--processes", str(PROCESSES)]
@@ -147,6 +147,23 @@ def test_one_that_is_killed_is_replaced_and_who_connects_meanwhile_waits(tmp_pat
         assert len(after) == PROCESSES
         assert len(after & before) == PROCESSES - 1
         assert counted(server, "tandem_predictions_total", model="steady").keys() == {"0", "1"}
+
+
+def test_what_jax_has_compiled_is_there_for_the_next_start(tmp_path: Path) -> None:
+    compiled = tmp_path / "cache/jax"
+
+    def programs() -> set[str]:
+        return {path.name for path in compiled.glob("*-cache")}
+
+    with served(tmp_path) as server:
+        model = registered(server.services, name="compiled")
+        assert {server.predict("compiled", engine="jax").status_code for _ in range(8)} == {200}
+        assert until(lambda: len(programs()) >= 7)  # batches of 1, 2, 4, ... 64
+    first = programs()
+    with served(tmp_path) as server:
+        assert {server.predict(model.name, engine="jax").status_code for _ in range(8)} == {200}
+        time.sleep(1)
+    assert programs() == first
 
 
 def refused(folder: Path, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -91,20 +92,20 @@ def test_a_prediction_is_listed_retried_and_deleted(tandem, trained):
         tandem.prediction(kept.id)
 
 
-def test_a_queued_one_is_cancelled_and_a_retry_of_it_succeeds(tandem, trained):
-    long = tandem.create_job(
-        {
-            "framework": "torch",
-            "dataset": "digits",
-            "model": {"architecture": "cnn"},
-            "training": {"epochs": 999},
-        }
-    )
+@contextmanager
+def torchs_worker_busy(tandem):
+    spec = {"dataset": "digits", "model": {"architecture": "cnn"}, "training": {"epochs": 999}}
+    long = tandem.create_job({"framework": "torch", **spec})
     try:
-        waiting = tandem.predict_dataset("scored-torch", "digits")
-        assert tandem.cancel_prediction(waiting.id).status == "cancelled"
+        yield
     finally:
         tandem.cancel(long.id)
+
+
+def test_a_queued_one_is_cancelled_and_a_retry_of_it_succeeds(tandem, trained):
+    with torchs_worker_busy(tandem):
+        waiting = tandem.predict_dataset("scored-torch", "digits")
+        assert tandem.cancel_prediction(waiting.id).status == "cancelled"
     again = tandem.wait_for_prediction(tandem.retry_prediction(waiting.id).id)
     assert (again.status, again.resumed_from) == ("succeeded", waiting.id)
 
@@ -136,23 +137,13 @@ def test_the_command_refuses_in_one_line(tandem_up, trained, tmp_path):
 
 
 def test_after_an_interrupt_the_prediction_goes_on(tandem, tandem_up, trained, tmp_path):
-    long = tandem.create_job(
-        {
-            "framework": "torch",
-            "dataset": "digits",
-            "model": {"architecture": "cnn"},
-            "training": {"epochs": 999},
-        }
-    )
-    try:
+    with torchs_worker_busy(tandem):
         waiting = command(tandem_up, "scored-torch", "digits", "--output", str(tmp_path / "rows.parquet"))
         prediction = waiting.stdout.readline().strip()
         waiting.send_signal(signal.SIGINT)
         waiting.communicate(timeout=30)
         assert waiting.returncode == 1
         assert tandem.prediction(prediction).status == "queued"
-    finally:
-        tandem.cancel(long.id)
     assert tandem.wait_for_prediction(prediction).status == "succeeded"
     assert list(tmp_path.iterdir()) == []
 

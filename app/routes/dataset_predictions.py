@@ -14,7 +14,7 @@ from app.openapi import READING_A_BODY, Responses, json_body, problems
 from app.prediction_submission import settled
 from app.routes.events import ANSWERS, EventPaging, LastEventId, told
 from app.routes.jobs import LOG
-from app.schemas.batch_predictions import ID, BatchPrediction, DeletedPrediction
+from app.schemas.dataset_predictions import ID, DatasetPrediction, DeletedPrediction
 from app.schemas.jobs import Event
 from app.schemas.paging import Listed
 from models.scoring.spec import PredictionSpec
@@ -39,7 +39,7 @@ LIKELIEST = {
 }
 CREATED: Responses = {
     201: {
-        "model": BatchPrediction,
+        "model": DatasetPrediction,
         "description": "The prediction, queued.",
         "headers": {
             "Location": {
@@ -97,18 +97,18 @@ def create_prediction(
 
 
 @router.get("", responses=problems())
-def list_predictions(wanted: Annotated[PredictionFilter, Query()], uses: Uses) -> Listed[BatchPrediction]:
+def list_predictions(wanted: Annotated[PredictionFilter, Query()], uses: Uses) -> Listed[DatasetPrediction]:
     """Predictions of datasets, newest first."""
     asked = wanted.model_dump()
     page = job_queries.page(uses.database, kind="prediction", name=asked.pop("model"), **asked)
-    shown = map(BatchPrediction.of, page.data)
-    return Listed[BatchPrediction].of(shown, (one.id for one in page.data), page.has_more)
+    shown = map(DatasetPrediction.of, page.data)
+    return Listed[DatasetPrediction].of(shown, (one.id for one in page.data), page.has_more)
 
 
 @router.get("/{prediction_id}", responses=problems(404))
-def get_prediction(prediction_id: PredictionId, uses: Uses) -> BatchPrediction:
+def get_prediction(prediction_id: PredictionId, uses: Uses) -> DatasetPrediction:
     """One prediction."""
-    return BatchPrediction.of(job_queries.get(uses.database, prediction_id, "prediction"))
+    return DatasetPrediction.of(job_queries.get(uses.database, prediction_id, "prediction"))
 
 
 @router.delete("/{prediction_id}", responses=problems(403, 404, 409))
@@ -119,9 +119,9 @@ def delete_prediction(prediction_id: PredictionId, uses: Uses) -> DeletedPredict
 
 
 @router.post("/{prediction_id}/cancel", responses=problems(403, 404, 409))
-def cancel_prediction(prediction_id: PredictionId, uses: Uses) -> BatchPrediction:
+def cancel_prediction(prediction_id: PredictionId, uses: Uses) -> DatasetPrediction:
     """End a prediction: at once if it is queued, soon if it is running. Asking again changes nothing."""
-    return BatchPrediction.of(jobs.cancel(uses.database, prediction_id, "prediction"))
+    return DatasetPrediction.of(jobs.cancel(uses.database, prediction_id, "prediction"))
 
 
 @router.post("/{prediction_id}/retry", status_code=201, responses=problems(403, 404, 409, besides=CREATED))
@@ -182,4 +182,4 @@ def get_result(prediction_id: PredictionId, uses: Uses, if_none_match: IfNoneMat
 
 
 def _created(job: JobRecord) -> Answer:
-    return Answer(BatchPrediction.of(job).model_dump_json(), f"/predictions/{job.id}")
+    return Answer(DatasetPrediction.of(job).model_dump_json(), f"/predictions/{job.id}")

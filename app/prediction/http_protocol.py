@@ -1,4 +1,4 @@
-"""A connection of the server: uvicorn's, which answers what the fast path takes by itself.
+"""HTTP as uvicorn speaks it on a connection, and answers there to what the fast path takes.
 
 It leans on the attributes by which uvicorn's own protocol keeps its state: `headers` and `scope` of the request being
 read, `cycle`, the exchange that is open, and `pipeline`, the requests behind it.
@@ -23,7 +23,7 @@ FAILED = "tandem.failed"
 log = structlog.get_logger("app.access")
 
 
-class Connection(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """What is admitted waits for its body, which usually has come with its headers; else it goes the usual way."""
 
     cycle: Any
@@ -116,10 +116,10 @@ class Exchange:
 
     __slots__ = (
         "_began", "_body", "_connection", "_gone", "_leave", "_request", "_scope", "_target",
-        "body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete",
+        "disconnected", "keep_alive", "message_event", "response_complete",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, request: Admitted, body: bytes) -> None:
+    def __init__(self, connection: HttpProtocol, request: Admitted, body: bytes) -> None:
         self._connection = connection
         self._request = request
         self._body = body
@@ -129,7 +129,7 @@ class Exchange:
         self._leave: Any = None
         self._gone: asyncio.Event | None = None
         self.keep_alive = True
-        self.disconnected = self.response_complete = self.more_body = False
+        self.disconnected = self.response_complete = False
         self.message_event = self  # uvicorn sets it when the connection is lost
 
     def set(self) -> None:

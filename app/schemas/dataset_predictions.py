@@ -101,7 +101,7 @@ class PredictionUrls(Answer):
         return cls.model_validate({"self": base, "model": model, **parts})
 
 
-class BatchPrediction(Answer):
+class DatasetPrediction(Answer):
     """The prediction of a whole dataset."""
 
     model_config = ConfigDict(
