@@ -1,15 +1,21 @@
-"""What a process counts: requests, and predictions by version and engine. Two processes' counts can be added."""
+"""What a process counts: requests, and predictions by version and engine. Two processes' counts can be added.
 
-from bisect import bisect_left
+Counting each request costs next to nothing: what is measured of it is kept as it is, and sorted in with many others.
+"""
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Self
 
+import numpy as np
+
 from app.prediction.batching import Computed
 
 REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PART_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, *REQUEST_BUCKETS_S)
+MOST_RECENT = 1024
+"""So many requests are kept before they are sorted in."""
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -23,16 +29,19 @@ class Distribution:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.sum += value * times
+    def observe(self, values: Sequence[float], times: Sequence[int] | None = None) -> None:
+        """Each of the values, or so many times."""
+        places = np.searchsorted(self.bounds, values)
+        found = np.bincount(places, times, len(self.counts))
+        self.counts = [before + int(more) for before, more in zip(self.counts, found.tolist(), strict=True)]
+        self.sum += float(np.dot(values, np.ones(len(values)) if times is None else times))
 
     @property
     def count(self) -> int:
         return sum(self.counts)
 
     def plain(self) -> list[Any]:
-        return [self.counts, self.sum]
+        return [list(self.counts), self.sum]
 
     @classmethod
     def of(cls, bounds: Sequence[float], plain: list[Any]) -> Self:
@@ -71,14 +80,14 @@ class Predicted:
     infer: Distribution = field(default_factory=_part)
     output: Distribution = field(default_factory=_part)
     batches: dict[int, Batches] = field(default_factory=dict)
+    _recent: list[tuple[float, ...]] = field(default_factory=list)
 
     def succeeded(self, computed: Computed, input_s: float, output_s: float, total_s: float) -> None:
         self.inputs += len(computed.logits)
         self.total_s += total_s
-        self.input.observe(input_s)
-        self.queue.observe(computed.queue_s)
-        self.infer.observe(computed.compute_s)
-        self.output.observe(output_s)
+        self._recent.append((input_s, computed.queue_s, computed.compute_s, output_s))
+        if len(self._recent) >= MOST_RECENT:
+            self.settle()
         if computed.leads:
             self.last_ms = round(time() * 1000)
             batches = self.batches.get(computed.batch_size)
@@ -90,6 +99,13 @@ class Predicted:
     def failed(self, seconds: float) -> None:
         self.failures += 1
         self.failure_s += seconds
+
+    def settle(self) -> None:
+        """Sort in what is recent."""
+        if self._recent:
+            for part, values in zip(PARTS, zip(*self._recent, strict=True), strict=True):
+                getattr(self, part).observe(values)
+            self._recent.clear()
 
 
 SCALARS = ("inputs", "failures", "failure_s", "total_s", "last_ms")
@@ -107,16 +123,28 @@ class Counts:
         """By method and route."""
         self.predicted: dict[tuple[str, int, str], Predicted] = {}
         """By model, version and engine."""
+        self._recent: dict[tuple[str, str], list[float]] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         # Anyone can invent a method; a series for each would fill the memory.
         method = method if method in KNOWN_METHODS else "OTHER"
         key = method, route, status
         self.requests[key] = self.requests.get(key, 0) + 1
-        times = self.request_s.get((method, route))
-        if times is None:
-            times = self.request_s[method, route] = Distribution(REQUEST_BUCKETS_S)
-        times.observe(seconds)
+        recent = self._recent.get(key[:2])
+        if recent is None:
+            recent = self._recent[method, route] = []
+        recent.append(seconds)
+        if len(recent) >= MOST_RECENT:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort in what is recent."""
+        for kind, seconds in self._recent.items():
+            if seconds:
+                self.request_s.setdefault(kind, Distribution(REQUEST_BUCKETS_S)).observe(seconds)
+                seconds.clear()
+        for predicted in self.predicted.values():
+            predicted.settle()
 
     def about(self, model: str, version: int, engine: str) -> Predicted:
         """What is counted of a version on an engine from now on."""
@@ -127,11 +155,16 @@ class Counts:
 
     def plain(self) -> list[Any]:
         """As JSON can hold it, for `of` in another process."""
+        self.settle()
         return [
             [[*key, count] for key, count in self.requests.items()],
             [[*key, times.plain()] for key, times in self.request_s.items()],
             [[*key, _plain(found)] for key, found in self.predicted.items()],
         ]
+
+    def copy(self) -> Self:
+        """What is counted by now, for other threads too."""
+        return self.of(self.plain())
 
     @classmethod
     def of(cls, plain: list[Any]) -> Self:

@@ -60,9 +60,9 @@ def _requests(counts: Mapping[str, Counts]) -> Iterator[Metric]:
         labels=("process", "method", "route"),
     )
     for process, one in counts.items():
-        for (method, route, status), count in list(one.requests.items()):
+        for (method, route, status), count in one.requests.items():
             answered.add_metric((process, method, route, str(status)), count)
-        for (method, route), times in list(one.request_s.items()):
+        for (method, route), times in one.request_s.items():
             _add(seconds, (process, method, route), (times,))
     yield answered
     yield seconds
@@ -71,7 +71,7 @@ def _requests(counts: Mapping[str, Counts]) -> Iterator[Metric]:
 def _by_engine(process: str, counts: Counts) -> Iterator[tuple[tuple[str, ...], list[Predicted]]]:
     """All versions of a model together, by process, model and engine."""
     found: dict[tuple[str, ...], list[Predicted]] = {}
-    for (model, _, engine), one in list(counts.predicted.items()):
+    for (model, _, engine), one in counts.predicted.items():
         found.setdefault((process, model, engine), []).append(one)
     yield from found.items()
 
@@ -103,8 +103,8 @@ def _predictions(predicted: Mapping[tuple[str, ...], list[Predicted]]) -> Iterat
 
 def _batch_sizes(found: Predicted) -> Distribution:
     sizes = Distribution(BATCH_BUCKETS)
-    for size, batches in list(found.batches.items()):
-        sizes.observe(size, batches.count)
+    if found.batches:
+        sizes.observe([*found.batches], [batches.count for batches in found.batches.values()])
     return sizes
 
 

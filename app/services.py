@@ -54,7 +54,9 @@ def open_services(settings: Settings, counts: Counts, place: Place) -> Services:
         exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
-        siblings=Siblings(place, lambda: State(counts, predictions.cache.state(), predictions.cache.held())),
+        siblings=Siblings(
+            place, lambda: State(counts.copy(), predictions.cache.state(), predictions.cache.held())
+        ),
     )
 
 

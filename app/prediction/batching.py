@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import structlog
@@ -24,8 +25,7 @@ Join = Callable[[Sequence[np.ndarray]], np.ndarray]
 """Samples of several requests as one batch."""
 
 
-@dataclass(frozen=True)
-class Computed:
+class Computed(NamedTuple):
     """A request's logits, float32 [B, K], and the batch that they came from; the first request of a batch `leads`."""
 
     logits: np.ndarray

@@ -17,8 +17,7 @@ from models.serving import ServingPrecision
 from models.weights import ModelCard
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """What computes a model, and in which precision."""
 
     engine: EngineName

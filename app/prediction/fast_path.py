@@ -10,8 +10,8 @@ logged on debug level only.
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -41,7 +41,10 @@ ANSWER_HEADERS = (
     (b"cache-control", b"no-store"),
     *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
 )
+WELL_FORMED = re.compile(rb"POST [^\r\n]+(\r\n[^\r\n]+)*")
 MOST_REMEMBERED = 4096
+LONGEST_HEAD = 2048
+"""Bytes of a request's line and headers that are remembered."""
 LONGEST_HOST = 300
 Headers = Mapping[bytes, bytes]
 Parse = Callable[[bytes], Query]
@@ -50,13 +53,23 @@ log = structlog.get_logger("app.access")
 logger = logging.getLogger("app.access")
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A request that may be answered here once its body is whole. `route` is the template of its address, `query` makes
     a query of the body; it raises Malformed, InvalidInput, TooLarge or NotSupported."""
 
     route: str
     id: bytes
+    query: Parse
+
+
+class Head(NamedTuple):
+    """What a request has before its body, read once: for all that have the same, byte for byte. `length` is that of the
+    body."""
+
+    target: bytes
+    headers: tuple[Header, ...]
+    length: int
+    route: str
     query: Parse
 
 
@@ -70,6 +83,7 @@ class FastPath:
         self._key = settings.api_key.get_secret_value() if settings.api_key else None
         self._largest = min(LARGEST_BYTES, settings.max_body_bytes)
         self._hosts: set[bytes] = set()
+        self._read: dict[bytes, Head] = {}
         self._asked: dict[tuple[object, ...], Asked] = {}
         self._heads: dict[tuple[Header, ...], bytes] = {}
         self._default: list[Header] | None = None
@@ -99,6 +113,24 @@ class FastPath:
             if is_plain
             else self._infer(target, headers, request_id)
         )
+
+    def read_before(self, head: bytes) -> Head | None:
+        """What `remember` was told of the same bytes."""
+        return self._read.get(head)
+
+    def remember(self, head: bytes, target: bytes, headers: list[Header], admitted: Admitted) -> None:
+        """These bytes, up to the empty line, were read as those of a request that was admitted."""
+        found = dict(headers)
+        if len(head) > LONGEST_HEAD or not WELL_FORMED.fullmatch(head) or b"x-request-id" in found:
+            return
+        if len(self._read) >= MOST_REMEMBERED:
+            self._read.clear()
+        length = int(found[b"content-length"])
+        self._read[head] = Head(target, tuple(headers), length, admitted.route, admitted.query)
+
+    def like(self, head: Head) -> Admitted:
+        """A request with this head."""
+        return Admitted(head.route, next(self._ids), head.query)
 
     def head(self, headers: tuple[Header, ...], default: list[Header]) -> bytes:
         """The lines of an answer up to those of its own: these headers of its protocol, and the server's default
@@ -164,9 +196,7 @@ class FastPath:
         """As `parse_json`; what was asked of one body needs no second check when the next asks the same."""
         value = strict_json.loads(body)
         if type(value) is dict and type(inputs := value.pop("inputs", None)) is list:
-            kind = tuple(
-                (name, type(one), tuple(one) if type(one) is list else one) for name, one in value.items()
-            )
+            kind = *value, *map(_key, value.values())
             try:
                 asked = self._asked.get(kind)
             except TypeError:  # something in it cannot be a key, and so nothing that is taken here
@@ -179,6 +209,13 @@ class FastPath:
             self._asked[kind] = request.asked.model_copy(update={"inputs": []})
             return request
         return parse_json(body, self._settings.max_batch_items)
+
+
+def _key(value: object) -> object:
+    """For a dictionary, which would take `True` for 1."""
+    if type(value) is str:
+        return value
+    return tuple(value) if type(value) is list else (type(value), value)
 
 
 def _numbered() -> Iterator[bytes]:

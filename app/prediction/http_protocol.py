@@ -17,6 +17,9 @@ from app.prediction.fast_path import Admitted, FastPath
 from app.prediction.query import Reply
 from app.prediction.service import PredictionService
 
+HELD_S = 0.1
+"""A body that is not whole by then goes the usual way."""
+EMPTY_LINE = b"\r\n\r\n"
 FAILED = "tandem.failed"
 """Where a scope that goes the usual way holds the error that was found here."""
 
@@ -33,17 +36,47 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(**given)
         self.fast_path = fast_path
         self._admitted: Admitted | None = None
+        self._reads = False
+        """Whether the parser is within a request."""
+        self._chunk = b""
+        """What is being parsed, while it is the begin of a request."""
+        self._held = b""
+        """The begin of a request that needs no parser, while the rest of its body is still to come."""
+        self._patience: asyncio.TimerHandle | None = None
         self._pieces = b""
         self._exchange: Exchange | None = None
 
+    def data_received(self, data: bytes) -> None:
+        if self._held:
+            data = self._let_go() + data
+        if self._reads or not self._took(data):
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        self._chunk = b"" if self._reads else data
+        super().data_received(data)
+        if self._admitted is not None:  # the rest of the body is still to come
+            self._admitted = None
+            if not self.transport.is_closing():
+                self._go_the_usual_way()
+
+    def on_message_begin(self) -> None:
+        self._reads = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
-        is_free = self.cycle is None or self.cycle.response_complete
-        # A client that does not read what it asked for goes the usual way, which waits for it.
-        is_free = is_free and not self.flow.write_paused
-        if is_free and self.parser.get_method() == b"POST" and self.parser.get_http_version() == "1.1":
+        if (
+            self._is_free()
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+        ):
             admitted = self.fast_path.admitted(self.url, self.headers)
             if admitted is not None and self.parser.should_keep_alive():
                 self._admitted, self._pieces = admitted, b""
+                if self._chunk:
+                    self.fast_path.remember(
+                        self._chunk.partition(EMPTY_LINE)[0], self.url, self.headers, admitted
+                    )
                 return
         super().on_headers_complete()
 
@@ -54,6 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._pieces += body
 
     def on_message_complete(self) -> None:
+        self._reads, self._chunk = False, b""
         admitted, self._admitted = self._admitted, None
         service = self.fast_path.service
         if admitted is None:
@@ -62,21 +96,68 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_the_usual_way()
             super().on_message_complete()
         else:
-            self._exchange = Exchange(self, admitted, self._pieces)
-            self.cycle = self._exchange
-            self._exchange.begin(service)
+            self._open(admitted, self._pieces, service)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._admitted is not None:  # the rest of the body is still to come
-            self._admitted = None
-            if not self.transport.is_closing():
-                self._go_the_usual_way()
+    def shutdown(self) -> None:
+        if self._held:
+            self._parse(self._let_go())
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._held = b""
+        self._be_patient_no_more()
         if self._exchange is not None:
             self._exchange.leave()
         super().connection_lost(exc)
+
+    def _took(self, data: bytes) -> bool:
+        """Whether this is a request whose head has been read before; then it is under way, or held until its body is
+        whole."""
+        head, _, body = data.partition(EMPTY_LINE)
+        known, service = self.fast_path.read_before(head), self.fast_path.service
+        if known is None or service is None or len(body) > known.length or not self._is_free():
+            return False
+        self._unset_keepalive_if_required()
+        if len(body) < known.length:
+            self._hold(data)
+            return True
+        super().on_message_begin()
+        self.url = known.target
+        self.headers.extend(known.headers)
+        self._open(self.fast_path.like(known), body, service)
+        return True
+
+    def _hold(self, data: bytes) -> None:
+        self._held = data
+        if self._patience is None:
+            self._patience = self.loop.call_later(HELD_S, self._give_up)
+
+    def _let_go(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
+
+    def _give_up(self) -> None:
+        """Waiting for the rest of a body; the usual way has its bounds for that."""
+        self._patience = None
+        if self._held:
+            self._parse(self._let_go())
+
+    def _is_free(self) -> bool:
+        """Whether the next answer is that to the next request. A client that does not read what it asked for goes the
+        usual way, which waits for it."""
+        is_free = self.cycle is None or self.cycle.response_complete
+        return is_free and not self.flow.write_paused
+
+    def _open(self, admitted: Admitted, body: bytes, service: PredictionService) -> None:
+        self._be_patient_no_more()
+        self._exchange = Exchange(self, admitted, body)
+        self.cycle = self._exchange
+        self._exchange.begin(service)
+
+    def _be_patient_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _go_the_usual_way(self) -> None:
         super().on_headers_complete()

@@ -1,10 +1,9 @@
 """A request to predict, in any of the forms it may come in, as one typed value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.requests import Request
@@ -29,8 +28,7 @@ FEW_ROWS = 64
 """So many rows of numbers are read on the event loop, more in a thread."""
 
 
-@dataclass(frozen=True)
-class PredictionRequest:
+class PredictionRequest(NamedTuple):
     """`POST /predict`. `items` as `Preprocessing.batch` takes them: parsed JSON, or the bytes of image files. Answered
     with JSON in the shape of `schemas.predictions.Predictions`. See `query.Query`."""
 

@@ -1,7 +1,7 @@
 """A prediction as the service sees it, in whatever protocol it is asked for."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from workers.registry import ModelVersion
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The body of an answer, and the headers that its protocol has; names in lower case."""
 
     body: bytes
