@@ -3,6 +3,7 @@
 Counting each request costs next to nothing: what is measured of it is kept as it is, and sorted in with many others.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from time import time
@@ -19,6 +20,9 @@ MOST_RECENT = 1024
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+Numbers = Sequence[float] | np.ndarray
+
+
 class Distribution:
     """How many values fell up to each of `bounds`, and their sum; the last count is of those beyond."""
 
@@ -29,7 +33,7 @@ class Distribution:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, values: Sequence[float], times: Sequence[int] | None = None) -> None:
+    def observe(self, values: Numbers, times: Sequence[int] | None = None) -> None:
         """Each of the values, or so many times."""
         places = np.searchsorted(self.bounds, values)
         found = np.bincount(places, times, len(self.counts))
@@ -80,13 +84,14 @@ class Predicted:
     infer: Distribution = field(default_factory=_part)
     output: Distribution = field(default_factory=_part)
     batches: dict[int, Batches] = field(default_factory=dict)
-    _recent: list[tuple[float, ...]] = field(default_factory=list)
+    _recent: "array[float]" = field(default_factory=lambda: array("d"))
+    """`PARTS` of one request after the other."""
 
     def succeeded(self, computed: Computed, input_s: float, output_s: float, total_s: float) -> None:
         self.inputs += len(computed.logits)
         self.total_s += total_s
-        self._recent.append((input_s, computed.queue_s, computed.compute_s, output_s))
-        if len(self._recent) >= MOST_RECENT:
+        self._recent.extend((input_s, computed.queue_s, computed.compute_s, output_s))
+        if len(self._recent) >= MOST_RECENT * len(PARTS):
             self.settle()
         if computed.leads:
             self.last_ms = round(time() * 1000)
@@ -103,9 +108,9 @@ class Predicted:
     def settle(self) -> None:
         """Sort in what is recent."""
         if self._recent:
-            for part, values in zip(PARTS, zip(*self._recent, strict=True), strict=True):
+            for part, values in zip(PARTS, np.array(self._recent).reshape(-1, len(PARTS)).T, strict=True):
                 getattr(self, part).observe(values)
-            self._recent.clear()
+            del self._recent[:]
 
 
 SCALARS = ("inputs", "failures", "failure_s", "total_s", "last_ms")
@@ -123,7 +128,7 @@ class Counts:
         """By method and route."""
         self.predicted: dict[tuple[str, int, str], Predicted] = {}
         """By model, version and engine."""
-        self._recent: dict[tuple[str, str], list[float]] = {}
+        self._recent: dict[tuple[str, str], array[float]] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         # Anyone can invent a method; a series for each would fill the memory.
@@ -132,7 +137,7 @@ class Counts:
         self.requests[key] = self.requests.get(key, 0) + 1
         recent = self._recent.get(key[:2])
         if recent is None:
-            recent = self._recent[method, route] = []
+            recent = self._recent[method, route] = array("d")
         recent.append(seconds)
         if len(recent) >= MOST_RECENT:
             self.settle()
@@ -142,7 +147,7 @@ class Counts:
         for kind, seconds in self._recent.items():
             if seconds:
                 self.request_s.setdefault(kind, Distribution(REQUEST_BUCKETS_S)).observe(seconds)
-                seconds.clear()
+                del seconds[:]
         for predicted in self.predicted.values():
             predicted.settle()
 

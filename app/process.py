@@ -20,6 +20,9 @@ from workers.trainer_environment import compiled_programs, default_threads
 
 OPEN_STREAMS_GET_S = 3
 """Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
+COLLECTED_AFTER = 10_000
+"""New objects between two garbage collections: requests leave none behind, and those that wait would be looked through
+again and again."""
 
 
 class Server(uvicorn.Server):
@@ -34,6 +37,7 @@ class Server(uvicorn.Server):
         if self.started:
             # What was imported stays; see `server.serve_here`.
             gc.freeze()
+            gc.set_threshold(COLLECTED_AFTER)
             gc.enable()
             self._ready()
 

@@ -141,7 +141,7 @@ class Batcher:
             one = self._queue.popleft()
             self._rows -= len(one.x)
             if now > one.deadline:
-                _tell(one, _too_late(now - one.since))
+                deliver([one], [_too_late(now - one.since)])
                 continue
             batch.append(one)
             rows += len(one.x)
@@ -215,17 +215,13 @@ class RunnerPool:
 
 
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    """Whatever goes wrong with one answer, the others are given theirs."""
     for one, outcome in zip(batch, outcomes, strict=True):
         if not one.gone:
-            _tell(one, outcome)
-
-
-def _tell(one: Waiting, outcome: Outcome) -> None:
-    """Whatever goes wrong with one answer, the others are given theirs."""
-    try:
-        one.tell(outcome)
-    except Exception:
-        log.exception("answer_not_given")
+            try:
+                one.tell(outcome)
+            except Exception:
+                log.exception("answer_not_given")
 
 
 def _resolve(answer: asyncio.Future[Computed], outcome: Outcome) -> None:

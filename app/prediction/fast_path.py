@@ -42,6 +42,7 @@ ANSWER_HEADERS = (
     *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
 )
 WELL_FORMED = re.compile(rb"POST [^\r\n]+(\r\n[^\r\n]+)*")
+TEXTS = frozenset({str})
 MOST_REMEMBERED = 4096
 LONGEST_HEAD = 2048
 """Bytes of a request's line and headers that are remembered."""
@@ -196,7 +197,8 @@ class FastPath:
         """As `parse_json`; what was asked of one body needs no second check when the next asks the same."""
         value = strict_json.loads(body)
         if type(value) is dict and type(inputs := value.pop("inputs", None)) is list:
-            kind = *value, *map(_key, value.values())
+            is_plain = TEXTS.issuperset(map(type, value.values()))
+            kind = *value, *(value.values() if is_plain else map(_key, value.values()))
             try:
                 asked = self._asked.get(kind)
             except TypeError:  # something in it cannot be a key, and so nothing that is taken here
@@ -213,12 +215,11 @@ class FastPath:
 
 def _key(value: object) -> object:
     """For a dictionary, which would take `True` for 1."""
-    if type(value) is str:
-        return value
-    return tuple(value) if type(value) is list else (type(value), value)
+    return type(value), tuple(value) if type(value) is list else value
 
 
 def _numbered() -> Iterator[bytes]:
     """Ids in the form of `new_id`, made by counting on from one: each costs next to nothing."""
     for start in iter(lambda: new_id("req")[:-8], None):
-        yield from (f"{start}{number:08d}".encode() for number in range(10**8))
+        begin = start.encode()
+        yield from (b"%b%08d" % (begin, number) for number in range(10**8))

@@ -5,6 +5,7 @@ read, `cycle`, the exchange that is open, and `pipeline`, the requests behind it
 """
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.prediction.fast_path import Admitted, FastPath
-from app.prediction.query import Reply
+from app.prediction.query import Header, Reply
 from app.prediction.service import PredictionService
 
 HELD_S = 0.1
@@ -34,6 +35,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, fast_path: FastPath, **given: Any) -> None:
         super().__init__(**given)
+        self.url = b""
         self.fast_path = fast_path
         self._admitted: Admitted | None = None
         self._reads = False
@@ -45,6 +47,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._pieces = b""
         self._exchange: Exchange | None = None
+        self._idle_since: float | None = None
+        """The loop's time when the last answer was given; None while there is something to do."""
 
     def data_received(self, data: bytes) -> None:
         if self._held:
@@ -96,7 +100,31 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_the_usual_way()
             super().on_message_complete()
         else:
-            self._open(admitted, self._pieces, service)
+            self._open(admitted, self.url, self.headers, self._pieces, service)
+
+    def on_response_complete(self) -> None:
+        """A connection keeps one timer for its idle times: a new one after each request would take longer than the rest
+        of this."""
+        is_idle = not self.pipeline
+        if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+        self._idle_since = self.loop.time() if is_idle else None
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s <= 0:
+            super().timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
 
     def shutdown(self) -> None:
         if self._held:
@@ -106,6 +134,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._held = b""
         self._be_patient_no_more()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         if self._exchange is not None:
             self._exchange.leave()
         super().connection_lost(exc)
@@ -121,10 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(body) < known.length:
             self._hold(data)
             return True
-        super().on_message_begin()
-        self.url = known.target
-        self.headers.extend(known.headers)
-        self._open(self.fast_path.like(known), body, service)
+        self._open(self.fast_path.like(known), known.target, known.headers, body, service)
         return True
 
     def _hold(self, data: bytes) -> None:
@@ -148,10 +176,16 @@ class HttpProtocol(HttpToolsProtocol):
         is_free = self.cycle is None or self.cycle.response_complete
         return is_free and not self.flow.write_paused
 
-    def _open(self, admitted: Admitted, body: bytes, service: PredictionService) -> None:
+    def _open(
+        self,
+        admitted: Admitted,
+        target: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+        service: PredictionService,
+    ) -> None:
         self._be_patient_no_more()
-        self._exchange = Exchange(self, admitted, body)
-        self.cycle = self._exchange
+        self._exchange = self.cycle = Exchange(self, admitted, target, headers, body)
         self._exchange.begin(service)
 
     def _be_patient_no_more(self) -> None:
@@ -163,10 +197,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         super().on_body(self._pieces)
 
-    def dispatch(self, scope: Any, target: bytes, body: bytes, keep_alive: bool) -> None:
-        """Hand a whole request to the application. Others may have been read since."""
+    def dispatch(
+        self, target: bytes, headers: Sequence[Header], body: bytes, keep_alive: bool, error: Exception
+    ) -> None:
+        """Hand a whole request to the application, and the error that was found. Others may have been read since."""
         address = httptools.parse_url(target)
+        scope = self._scope()
         scope.update(
+            {FAILED: error},
+            headers=[*headers],
             method="POST",
             path=address.path.decode(),
             raw_path=address.path,
@@ -191,21 +230,36 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
 
+    def _scope(self) -> Any:
+        """As uvicorn makes it when a request begins."""
+        being_read = self.url, self.expect_100_continue, self.headers, self.scope
+        super().on_message_begin()
+        scope = self.scope
+        self.url, self.expect_100_continue, self.headers, self.scope = being_read
+        return scope
+
 
 class Exchange:
     """A request and its answer. It stands where uvicorn has its cycle, and has the attributes that uvicorn asks for."""
 
     __slots__ = (
-        "_began", "_body", "_connection", "_gone", "_leave", "_request", "_scope", "_target",
+        "_began", "_body", "_connection", "_gone", "_headers", "_leave", "_request", "_target",
         "disconnected", "keep_alive", "message_event", "response_complete",
     )  # fmt: skip
 
-    def __init__(self, connection: HttpProtocol, request: Admitted, body: bytes) -> None:
+    def __init__(
+        self,
+        connection: HttpProtocol,
+        request: Admitted,
+        target: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+    ) -> None:
         self._connection = connection
         self._request = request
+        self._target = target
+        self._headers = headers
         self._body = body
-        self._scope: Any = connection.scope
-        self._target = connection.url
         self._began = perf_counter()
         self._leave: Any = None
         self._gone: asyncio.Event | None = None
@@ -279,5 +333,4 @@ class Exchange:
 
     def _fail(self, error: Exception) -> None:
         self.response_complete = True
-        self._scope[FAILED] = error
-        self._connection.dispatch(self._scope, self._target, self._body, self.keep_alive)
+        self._connection.dispatch(self._target, self._headers, self._body, self.keep_alive, error)

@@ -51,7 +51,7 @@ class PredictionRequest(NamedTuple):
         return card.preprocessing.batch(self.items)
 
     def write(self, served: Served, computed: Computed) -> Reply:
-        body = answer(served.version, served.engine, served.model.card, self.asked, computed)
+        body = answer(served, self.asked, computed)
         return Reply(body, HEADERS)
 
 

@@ -1,9 +1,11 @@
 """A prediction as the service sees it, in whatever protocol it is asked for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import orjson
 
 from app.prediction.batching import Computed, Limits
 from app.prediction.cache import LoadedModel
@@ -30,6 +32,14 @@ class Served:
     engine: EngineName
     model: LoadedModel
     limits: Limits
+
+    @cached_property
+    def named(self) -> orjson.Fragment:
+        """The version as answers have it: JSON that is written once."""
+        about = self.version
+        return orjson.Fragment(
+            orjson.dumps({"name": about.name, "version": about.version, "framework": about.framework})
+        )
 
 
 class Query(Protocol):

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -94,18 +95,15 @@ class PredictionService:
         if served is None or not query.is_quick(served.model.card):
             return None
         asked = self._asked(query, served, began)
-
-        def told(outcome: Outcome) -> None:
-            tell(asked.outcome(outcome))
-
         try:
             x = asked.read()
             queue = served.model.queue(x)
+            told = partial(asked.told, tell)
             waiting = queue.enqueue(x, self._deadline(asked), told, served.limits)
         except Exception:
             asked.failed()
             raise
-        return lambda: queue.leave(waiting)
+        return partial(queue.leave, waiting)
 
     def _asked(self, query: Query, served: Served, began: float) -> "Asked":
         about = self._counts.about(served.version.name, served.version.version, served.engine)
@@ -231,18 +229,17 @@ class Asked:
         self.about.succeeded(computed, self.input_s, end - start, end - self.began)
         return found
 
-    def outcome(self, outcome: Outcome) -> Reply | Exception:
-        """The reply, or why there is none."""
-        error: Exception
-        if isinstance(outcome, Exception):
-            error = outcome
-        else:
-            try:
-                return self.reply(outcome)
-            except Exception as problem:  # noqa: BLE001 - whatever it is, it is the request's answer
-                error = problem
-        self.failed()
-        return error
+    def told(self, tell: Callable[[Reply | Exception], None], outcome: Outcome) -> None:
+        """Tell the reply, or why there is none."""
+        found: Reply | Exception
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            found = self.reply(outcome)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the request's answer
+            self.failed()
+            found = error
+        tell(found)
 
     def failed(self) -> None:
         self.about.failed(perf_counter() - self.began)

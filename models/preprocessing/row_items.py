@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,17 @@ def _numbers(rows: list[list[object]]) -> np.ndarray | None:
     # NumPy would take true for 1 and "1" for 1.0, so the types are looked at first.
     if not NUMBERS.issuperset(map(type, cells)):
         return None
-    if not (-LARGEST <= min(cells) and max(cells) <= LARGEST):
+    try:
+        is_small = (
+            hypot(*cells) <= LARGEST
+        )  # no number is larger than their length; NaN is not smaller than anything
+    except OverflowError:  # of an integer
         return None
-    total = sum(cells)
-    return np.array(rows, dtype=np.float32) if total == total else None  # min and max may overlook a NaN
+    return np.array(rows, dtype=np.float32) if is_small or all(map(_fits, cells)) else None
+
+
+def _fits(number: float) -> bool:
+    return -LARGEST <= number <= LARGEST
 
 
 def cells_of(

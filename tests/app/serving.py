@@ -43,9 +43,12 @@ class Running:
 
 
 @contextmanager
-def running(settings: Settings, create: Callable[[Settings], FastAPI] = create_app) -> Iterator[Running]:
+def running(
+    settings: Settings, create: Callable[[Settings], FastAPI] = create_app, **changes: Any
+) -> Iterator[Running]:
+    """`changes` are those of `process.config`."""
     app = create(settings)
-    server = uvicorn.Server(config(app, timeout_graceful_shutdown=1, lifespan="on"))
+    server = uvicorn.Server(config(app, timeout_graceful_shutdown=1, lifespan="on", **changes))
     with socket.create_server(("127.0.0.1", 0)) as door:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
         thread.start()

@@ -20,6 +20,7 @@ from models.framework import ENGINES
 from tests.app.serving import Registered, Running, linear_logits, registered, running, settings_in, until
 
 KEY = "open-sesame"
+GET = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 USUAL = {"Origin": "http://127.0.0.1"}
 """A header that sends a request the usual way, and changes nothing else."""
 OWN = {"x-request-id", "date", "content-length"}
@@ -248,6 +249,51 @@ def test_a_connection_that_goes_before_its_body_has_come_leaves_nothing(guarded:
             time.sleep(0.02)
     time.sleep(0.2)
     assert answers(raw(guarded.address, top + content))[0][0] == 200
+
+
+def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_idle(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path), timeout_keep_alive=1) as server:
+        registered(server.services, dataset="diabetes", name="rows")
+        content = body()
+        for target in ("/predict", "/healthz"):  # both kinds of exchange
+            whole = head(len(content)) + content if target == "/predict" else GET % target.encode()
+            with socket.create_connection(server.address, timeout=10) as line:
+                for _ in range(5):
+                    line.sendall(whole)
+                    assert line.recv(65536).startswith(b"HTTP/1.1 200")
+                    time.sleep(0.4)
+                began = time.monotonic()
+                assert line.recv(65536) == b""
+                assert 0.3 < time.monotonic() - began < 3
+
+
+def test_an_exchange_that_takes_longer_than_connections_are_kept_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(settings_in(tmp_path), timeout_keep_alive=1) as server:
+        model = registered(server.services, dataset="diabetes", name="rows")
+        content = body()
+        whole = head(len(content)) + content
+        assert answers(raw(server.address, whole))[0][0] == 200
+        predictions = server.services.predictions
+        loaded = predictions.cache.ready((model.sha256, Variant("torch")))
+        assert loaded is not None
+        compute = loaded.raw._compute
+
+        def slow(x: np.ndarray) -> np.ndarray:
+            time.sleep(1.5)
+            return compute(x)
+
+        monkeypatch.setattr(loaded.raw, "_compute", slow)
+        with socket.create_connection(server.address, timeout=10) as line:
+            line.sendall(whole)
+            assert answers(line.recv(65536))[0][0] == 200
+            line.sendall(whole * 2)
+            found = b""
+            while found.count(b"HTTP/1.1 200") < 2:
+                more = line.recv(65536)
+                assert more, "cut"
+                found += more
 
 
 @pytest.fixture(scope="module")
