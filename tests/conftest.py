@@ -15,18 +15,18 @@ ALONE = (
     "app/test_pages_browser.py",
     "benchmarks/test_soak.py",
     "end_to_end/test_control.py",
-    "end_to_end/test_faults.py",
-    "end_to_end/test_main_job.py",
-    "end_to_end/test_uploads.py",
-    "house/test_documents.py",
     "models/test_large_sets.py",
-    "workers/running",
+    "workers/running/test_embedded.py",
+    "workers/running/test_predictions.py",
+    "workers/running/test_reconciler.py",
+    "workers/running/test_spares.py",
+    "workers/running/test_supervisor.py",
+    "workers/running/test_worker.py",
     "workers/test_broker.py",
     "workers/test_valkey.py",
 )
-"""Tests of whole servers, and those that say how soon something happens: `pytest -m alone`. The others do not mind
-company: `pytest -m "not alone" --numprocesses 2`."""
-
+"""Tests that say how soon something happens: `pytest -m alone`. The others do not mind company: `pytest -m "not alone"
+--numprocesses 2`."""
 
 LONG = (
     "benchmarks/test_accuracy.py",
@@ -38,12 +38,23 @@ LONG = (
 """Tests of benchmarks, and of what smaller tests show too: `make test-long`."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m alone` the other files are not even imported: they are many."""
+    is_asked_for = (
+        config.option.markexpr != "alone" or collection_path.is_dir() or _is_in(collection_path, ALONE)
+    )
+    return None if is_asked_for else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        place = item.path.relative_to(HERE)
-        for marker, places in ((pytest.mark.alone, ALONE), (pytest.mark.long, LONG)):
-            if any(place.is_relative_to(one) for one in places):
+        for marker, places in (("alone", ALONE), ("long", LONG)):
+            if _is_in(item.path, places):
                 item.add_marker(marker)
+
+
+def _is_in(path: Path, places: tuple[str, ...]) -> bool:
+    return any(path.relative_to(HERE).is_relative_to(one) for one in places)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Mixed load on one server for a long time: is an answer ever wrong, does memory grow, is overload shed?
 
     python -m benchmarks.soak                     an hour
-    python -m benchmarks.soak --seconds 60        what the tests run
+    python -m benchmarks.soak --seconds 60        a minute; the tests run some seconds
 
 Rows, pictures and texts on every engine, in both protocols, some of them wrong, some clients hanging up; an alias that
 moves between two versions; models that do not all fit into the memory that is for them, so that they are loaded over

@@ -147,7 +147,6 @@ def inputs_of(dataset: Dataset, split: str) -> list[Any]:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "images": {"dataset": "digits", "model": NETWORK},
     "resized": {"dataset": "digits", "model": NETWORK, "preprocess": {"size": [11, 9]}},
     "texts": {"dataset": "moods", "model": {"architecture": "bilstm", "embedding": 8, "hidden": 8}},
     "rows": {"dataset": "things", "model": LAYERS},
@@ -157,7 +156,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("framework", "case"),
-    [*(("torch", case) for case in CASES), ("jax", "images"), ("jax", "texts")],
+    [*(("torch", case) for case in CASES), ("jax", "texts")],
 )
 def test_every_row_is_what_predict_says(
     server: Running, uploads: None, register: Register, framework: Framework, case: str
