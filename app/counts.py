@@ -1,4 +1,4 @@
-"""What a process counts: requests, and predictions by version and engine. Two processes' counts can be added.
+"""What a process counts: requests, and predictions by version and engine.
 
 Counting each request costs next to nothing: what is measured of it is kept as it is, and sorted in with many others.
 """

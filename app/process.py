@@ -21,8 +21,8 @@ from workers.trainer_environment import compiled_programs, default_threads
 OPEN_STREAMS_GET_S = 3
 """Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
 COLLECTED_AFTER = 10_000
-"""New objects between two garbage collections: requests leave none behind, and those that wait would be looked through
-again and again."""
+"""So many more objects are made than freed between two garbage collections: requests leave nothing for them, and those
+that wait would be looked through again and again."""
 
 
 class Server(uvicorn.Server):
@@ -50,7 +50,8 @@ def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable
     # Each of the serving threads computes a batch of its own: together they have as many threads as there are cores.
     threads = default_threads(settings.serving_threads * settings.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    os.environ.update(compiled_programs(settings))
+    for name, value in compiled_programs(settings).items():
+        os.environ.setdefault(name, value)
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
         os.environ["JAX_PLATFORMS"] = "cpu"

@@ -6,6 +6,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.counts import Counts
+from app.prediction.fast_path import FAILED
 
 QUIET = frozenset({"/healthz", "/readyz", "/metrics", "/ui/static/{digest}/{file:path}"})
 """Asked every few seconds by machines, or two dozen at a time by a page: in the log only on debug level."""
@@ -25,7 +26,7 @@ class Observation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = perf_counter()
+        started = scope[FAILED].began if FAILED in scope else perf_counter()
         status = 0
 
         async def send_seen(message: Message) -> None:

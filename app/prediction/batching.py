@@ -26,7 +26,7 @@ Join = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Computed(NamedTuple):
-    """A request's logits, float32 [B, K], and the batch that they came from; the first request of a batch `leads`."""
+    """A request's logits, float32 [B, K], and the batch that they came from; one request of a batch `leads`."""
 
     logits: np.ndarray
     queue_s: float
@@ -216,12 +216,17 @@ class RunnerPool:
 
 def deliver(batch: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
     """Whatever goes wrong with one answer, the others are given theirs."""
+    leads = False
     for one, outcome in zip(batch, outcomes, strict=True):
-        if not one.gone:
-            try:
-                one.tell(outcome)
-            except Exception:
-                log.exception("answer_not_given")
+        if leads and isinstance(outcome, Computed):
+            outcome, leads = outcome._replace(leads=True), False
+        if one.gone:  # somebody else counts for the batch then
+            leads = leads or (isinstance(outcome, Computed) and outcome.leads)
+            continue
+        try:
+            one.tell(outcome)
+        except Exception:
+            log.exception("answer_not_given")
 
 
 def _resolve(answer: asyncio.Future[Computed], outcome: Outcome) -> None:

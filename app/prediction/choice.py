@@ -187,7 +187,12 @@ class EngineChoice:
         reference = Variant(version.framework or FRAMEWORKS[0])
         before = self._cache.loaded(version.sha256)
         exact = await self._cache.get(version.sha256, reference, version.size_bytes)
-        models, _ = await self._variants(version, lambda _: precision)
+        models, unusable = await self._variants(version, lambda _: precision)
+        if not models:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
+            raise InvalidInput(
+                f"No engine computes it in {precision}. {reasons}", pointer="/serving/precision"
+            )
         predictors = {one.engine: model.predictor for one, model in models.items()}
 
         def measured() -> dict[EngineName, float]:

@@ -1,7 +1,8 @@
 """Predictions in both protocols, answered on the connection itself, before a request becomes ASGI messages: those, the
 routing and the middleware would take longer than most models.
 
-It takes what needs no second look: the right Host and key, and a plain body of an allowed size that comes at once.
+It takes what needs no second look: the right Host and key, and a plain body of an allowed size that comes at once, or
+soon behind headers that have been read before.
 Everything else goes the usual way, and so does every error once it is known, so that all are told alike. What the
 layers of the usual way do besides (the request's id, headers, metrics) is done here too; requests that succeed are
 logged on debug level only.
@@ -44,6 +45,11 @@ ANSWER_HEADERS = (
 WELL_FORMED = re.compile(rb"POST [^\r\n]+(\r\n[^\r\n]+)*")
 TEXTS = frozenset({str})
 MOST_REMEMBERED = 4096
+MOST_HEADERS = 32
+ONCE = frozenset(
+    {b"x-request-id", b"traceparent", b"b3", b"x-b3-traceid", b"x-amzn-trace-id", b"x-cloud-trace-context"}
+)
+"""Headers that are another with every request."""
 LONGEST_HEAD = 2048
 """Bytes of a request's line and headers that are remembered."""
 LONGEST_HOST = 300
@@ -52,6 +58,17 @@ Parse = Callable[[bytes], Query]
 
 log = structlog.get_logger("app.access")
 logger = logging.getLogger("app.access")
+
+
+FAILED = "tandem.failed"
+"""Where the scope of a request that goes the usual way after all says why."""
+
+
+class Failed(NamedTuple):
+    """What was found here, of a request that began at this time of `perf_counter`."""
+
+    error: Exception
+    began: float
 
 
 class Admitted(NamedTuple):
@@ -121,8 +138,10 @@ class FastPath:
 
     def remember(self, head: bytes, target: bytes, headers: list[Header], admitted: Admitted) -> None:
         """These bytes, up to the empty line, were read as those of a request that was admitted."""
+        if head in self._read or len(head) > LONGEST_HEAD or len(headers) > MOST_HEADERS:
+            return
         found = dict(headers)
-        if len(head) > LONGEST_HEAD or not WELL_FORMED.fullmatch(head) or b"x-request-id" in found:
+        if not ONCE.isdisjoint(found) or not WELL_FORMED.fullmatch(head):
             return
         if len(self._read) >= MOST_REMEMBERED:
             self._read.clear()
@@ -133,7 +152,7 @@ class FastPath:
         """A request with this head."""
         return Admitted(head.route, next(self._ids), head.query)
 
-    def head(self, headers: tuple[Header, ...], default: list[Header]) -> bytes:
+    def answer_head(self, headers: tuple[Header, ...], default: list[Header]) -> bytes:
         """The lines of an answer up to those of its own: these headers of its protocol, and the server's default
         ones."""
         if default is not self._default:  # uvicorn makes new ones every second, for the date

@@ -7,28 +7,28 @@ read, `cycle`, the exchange that is open, and `pipeline`, the requests behind it
 import asyncio
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import httptools
 import structlog
 from starlette.types import Message
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.prediction.fast_path import Admitted, FastPath
+from app.prediction.fast_path import FAILED, Admitted, Failed, FastPath
 from app.prediction.query import Header, Reply
 from app.prediction.service import PredictionService
+from models.errors import TandemError
 
 HELD_S = 0.1
-"""A body that is not whole by then goes the usual way."""
+"""So long the rest of a body behind such a head may take; then it goes the usual way."""
 EMPTY_LINE = b"\r\n\r\n"
-FAILED = "tandem.failed"
-"""Where a scope that goes the usual way holds the error that was found here."""
 
 log = structlog.get_logger("app.access")
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """What is admitted waits for its body, which usually has come with its headers; else it goes the usual way."""
+    """What is admitted and comes at once is answered here. A request whose head has been read before is not parsed, and
+    may be waited for; see `FastPath.remember`."""
 
     cycle: Any
     """uvicorn's `RequestResponseCycle` or our `Exchange`; None before the first request."""
@@ -54,6 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._held:
             data = self._let_go() + data
         if self._reads or not self._took(data):
+            self._be_patient_no_more()
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
@@ -100,7 +101,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._go_the_usual_way()
             super().on_message_complete()
         else:
-            self._open(admitted, self.url, self.headers, self._pieces, service)
+            body, self._pieces = self._pieces, b""
+            self._open(admitted, self.url, self.headers, body, service)
 
     def on_response_complete(self) -> None:
         """A connection keeps one timer for its idle times: a new one after each request would take longer than the rest
@@ -134,12 +136,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._held = b""
         self._be_patient_no_more()
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        super()._unset_keepalive_if_required()
         if self._exchange is not None:
             self._exchange.leave()
         super().connection_lost(exc)
+        self._exchange = self.cycle = None  # they lead back here
 
     def _took(self, data: bytes) -> bool:
         """Whether this is a request whose head has been read before; then it is under way, or held until its body is
@@ -198,13 +199,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(self._pieces)
 
     def dispatch(
-        self, target: bytes, headers: Sequence[Header], body: bytes, keep_alive: bool, error: Exception
+        self, target: bytes, headers: Sequence[Header], body: bytes, keep_alive: bool, failed: Failed
     ) -> None:
-        """Hand a whole request to the application, and the error that was found. Others may have been read since."""
+        """Hand a whole request to the application, and why it was not answered here. Others may have been read
+        since."""
         address = httptools.parse_url(target)
         scope = self._scope()
         scope.update(
-            {FAILED: error},
+            {FAILED: failed},
             headers=[*headers],
             method="POST",
             path=address.path.decode(),
@@ -226,6 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
         cycle.body += body
         cycle.more_body = False
+        cycle.message_event.set()
         if self.cycle is self._exchange:  # else it is that of a request behind this one
             self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
@@ -244,7 +247,7 @@ class Exchange:
 
     __slots__ = (
         "_began", "_body", "_connection", "_gone", "_headers", "_leave", "_request", "_target",
-        "disconnected", "keep_alive", "message_event", "response_complete",
+        "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
 
     def __init__(
@@ -265,7 +268,11 @@ class Exchange:
         self._gone: asyncio.Event | None = None
         self.keep_alive = True
         self.disconnected = self.response_complete = False
-        self.message_event = self  # uvicorn sets it when the connection is lost
+
+    @property
+    def message_event(self) -> Self:
+        """uvicorn sets it when the connection is lost."""
+        return self
 
     def set(self) -> None:
         """See `leave`, which is told the same."""
@@ -282,6 +289,8 @@ class Exchange:
                 connection.tasks.add(task)
         except Exception as error:  # noqa: BLE001 - told the usual way
             self._fail(error)
+        if self.response_complete:  # told at once
+            self._leave = None
 
     def leave(self) -> None:
         """The client has gone."""
@@ -290,6 +299,7 @@ class Exchange:
         self.disconnected = self.response_complete = True
         if self._leave is not None:
             self._leave()
+            self._leave = None
         if self._gone is not None:
             self._gone.set()
         log.info("client_disconnected", path=self._target.decode())
@@ -319,9 +329,9 @@ class Exchange:
     def _answer(self, reply: Reply) -> None:
         connection, request = self._connection, self._request
         self.response_complete = True
-        self._leave = None  # it leads back here: the collector would have to find that circle
+        self._leave = None  # it leads back here: only the garbage collector would find that circle
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        head = connection.fast_path.head(reply.headers, connection.server_state.default_headers)
+        head = connection.fast_path.answer_head(reply.headers, connection.server_state.default_headers)
         connection.transport.write(
             b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
             % (head, close, request.id, len(reply.body), reply.body)
@@ -333,4 +343,9 @@ class Exchange:
 
     def _fail(self, error: Exception) -> None:
         self.response_complete = True
-        self._connection.dispatch(self._target, self._headers, self._body, self.keep_alive, error)
+        self._leave = None
+        if isinstance(error, TandemError):  # no log will say where it was raised, and all that hangs there hangs on
+            error.__traceback__ = error.__context__ = None
+        self._connection.dispatch(
+            self._target, self._headers, self._body, self.keep_alive, Failed(error, self._began)
+        )

@@ -231,15 +231,17 @@ class Asked:
 
     def told(self, tell: Callable[[Reply | Exception], None], outcome: Outcome) -> None:
         """Tell the reply, or why there is none."""
-        found: Reply | Exception
+        if isinstance(outcome, Exception):
+            self.failed()
+            tell(outcome)
+            return
         try:
-            if isinstance(outcome, Exception):
-                raise outcome
             found = self.reply(outcome)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the request's answer
             self.failed()
-            found = error
-        tell(found)
+            tell(error)
+        else:
+            tell(found)
 
     def failed(self) -> None:
         self.about.failed(perf_counter() - self.began)

@@ -11,8 +11,7 @@ from app.deps import Uses
 from app.inference_protocol import infer as protocol
 from app.inference_protocol.infer import LENGTH_HEADER
 from app.openapi import REFERENCE, problems
-from app.prediction.fast_path import INFER_ROUTES
-from app.prediction.http_protocol import FAILED
+from app.prediction.fast_path import FAILED, INFER_ROUTES
 from app.prediction.statistics import VersionStatistics
 from app.routes import health
 from app.routes.predictions import response
@@ -200,8 +199,8 @@ async def infer_version(model: ModelName, version: VersionName, request: Request
 
 
 async def _inferred(reference: str, request: Request, uses: Services) -> Response:
-    if (failed := request.scope.get(FAILED)) is not None:
-        raise failed
+    if FAILED in request.scope:
+        raise request.scope.pop(FAILED).error
     settings = uses.settings
     encoding = request.headers.get("content-encoding", "")
     length = request.headers.get(LENGTH_HEADER)

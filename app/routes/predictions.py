@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from app.deps import Uses
 from app.openapi import READING_A_BODY, REFERENCE, problems
-from app.prediction.http_protocol import FAILED
+from app.prediction.fast_path import FAILED
 from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
 from app.prediction.query import Reply
 from app.schemas.predictions import Asked, PredictBody, Predictions
@@ -73,8 +73,8 @@ async def predict(request: Request, uses: Uses) -> Response:
     The inputs come as JSON, as files of a form, or as one image file in the body; the last two with `?model=`. The
     model's own preprocessing (resizing, normalisation) is applied.
     """
-    if (failed := request.scope.get(FAILED)) is not None:
-        raise failed
+    if FAILED in request.scope:
+        raise request.scope.pop(FAILED).error
     asked = await read_request(request, uses.settings.max_batch_items)
     return response(await uses.predictions.predict(asked, request.receive))
 

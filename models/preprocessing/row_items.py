@@ -48,12 +48,11 @@ def _numbers(rows: list[list[object]]) -> np.ndarray | None:
     if not NUMBERS.issuperset(map(type, cells)):
         return None
     try:
-        is_small = (
-            hypot(*cells) <= LARGEST
-        )  # no number is larger than their length; NaN is not smaller than anything
+        # None is larger than the length of all as a vector; NaN is not smaller than anything.
+        surely_fit = hypot(*cells) <= LARGEST
     except OverflowError:  # of an integer
         return None
-    return np.array(rows, dtype=np.float32) if is_small or all(map(_fits, cells)) else None
+    return np.array(rows, dtype=np.float32) if surely_fit or all(map(_fits, cells)) else None
 
 
 def _fits(number: float) -> bool:

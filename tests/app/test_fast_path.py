@@ -1,11 +1,12 @@
 """The fast path answers as the usual way does, and under load every answer belongs to its own request."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.prediction.cache import Variant
+from app.prediction.http_protocol import Exchange
 from models.framework import ENGINES
 from tests.app.serving import Registered, Running, linear_logits, registered, running, settings_in, until
 
@@ -239,6 +241,27 @@ def test_other_heads_are_parsed_each_time(strange: bytes, guarded: Running, pars
     assert parsed == [strange + body()] * 2
 
 
+@pytest.fixture
+def uncollected() -> Iterator[Callable[[], int]]:
+    """How many exchanges there are, with nobody to find those that lead back to themselves."""
+    gc.collect()
+    gc.disable()
+    yield lambda: sum(type(one) is Exchange for one in gc.get_objects())
+    gc.enable()
+
+
+def test_requests_leave_nothing_for_the_garbage_collector(
+    guarded: Running, uncollected: Callable[[], int]
+) -> None:
+    wrong = body(inputs=[[*ROW[:-1], "x"]])
+    whole = head(len(body())) + body()
+    for _ in range(10):
+        raw(guarded.address, whole, whole, pause_s=0.01)
+        raw(guarded.address, head(len(wrong)) + wrong, whole, pause_s=0.05)
+    time.sleep(0.2)
+    assert uncollected() <= 1  # that of the fixture's client
+
+
 def test_a_connection_that_goes_before_its_body_has_come_leaves_nothing(guarded: Running) -> None:
     content = body()
     top = head(len(content), "X-Test: gone")
@@ -386,6 +409,9 @@ def test_an_alias_that_moves_under_load_fails_nobody(engine: str, busy: Running)
         (index, json.dumps({"model": f"{name}@live", "inputs": [row], "engine": engine}).encode())
         for index, row in enumerate(x.astype(float).tolist())
     ]
+    for version in versions:  # else the load may be over before the second of them is loaded
+        content = {"model": f"{name}@{version}", "inputs": [x[0].tolist()], "engine": engine}
+        assert busy.client.post("/predict", json=content).status_code == 200
     address = f"/models/{name}/aliases/live"
     assert busy.client.put(address, json={"version": 1}).status_code == 200
     stop = threading.Event()
