@@ -188,6 +188,26 @@ def test_a_client_that_goes_is_not_computed(executor: ThreadPoolExecutor) -> Non
     assert gate.sizes == [1, 1]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_batch_is_counted_once_whoever_of_it_has_gone(leaves: bool, executor: ThreadPoolExecutor) -> None:
+    async def scenario() -> list[bool]:
+        def slow(x: np.ndarray) -> np.ndarray:
+            time.sleep(0.1)
+            return doubled(x)
+
+        batcher = Batcher(slow, LIMITS, pool=RunnerPool(executor, 1))
+        blocking = batcher.submit(rows(0), SOON)
+        first, *others = (batcher.submit(rows(value), SOON) for value in (1, 2, 3))
+        await blocking
+        assert not first.done()  # being computed
+        if leaves:
+            first.cancel()
+        found = await asyncio.gather(*others) if leaves else await asyncio.gather(first, *others)
+        return [one.leads for one in found]
+
+    assert in_loop(scenario) == [True, False, False][: 2 if leaves else 3]
+
+
 def test_models_share_the_runners_in_turn(executor: ThreadPoolExecutor) -> None:
     order: list[str] = []
 

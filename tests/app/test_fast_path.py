@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,39 @@ def test_requests_are_counted_as_on_the_usual_way(guarded: Running) -> None:
     guarded.client.post("/predict", content=body())
     guarded.client.post("/predict", content=body(), headers=USUAL)
     assert counted() == before + 2
+
+
+def test_the_time_of_a_failure_begins_with_its_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = 'tandem_http_request_seconds_sum{method="POST",process="0",route="/predict"}'
+    with running(settings_in(tmp_path, predict_timeout_s=0.5, serving_threads=1)) as server:
+
+        def asked() -> int:
+            content = {"model": "pictures", "inputs": [np.zeros((8, 8)).tolist()], "engine": "torch"}
+            return server.client.post("/predict", json=content).status_code
+
+        def seconds() -> float:
+            lines = server.client.get("/metrics").text.splitlines()
+            return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+
+        model = registered(
+            server.services, dataset="digits", name="pictures", model={"architecture": "resnet18"}
+        )
+        assert until(lambda: asked() == 200)  # loading takes longer
+        loaded = server.services.predictions.cache.ready((model.sha256, Variant("torch")))
+        assert loaded is not None
+        compute = loaded.raw._compute
+
+        def slow(x: np.ndarray) -> np.ndarray:
+            time.sleep(1)
+            return compute(x)
+
+        monkeypatch.setattr(loaded.raw, "_compute", slow)
+        before = seconds()
+        with ThreadPoolExecutor(2) as clients:
+            assert sorted(clients.map(lambda _: asked(), range(2))) == [200, 503]
+        assert 1.5 < seconds() - before < 10  # a second each, but for the time until the first was taken
 
 
 def raw(address: tuple[str, int], *pieces: bytes, pause_s: float = 0.1) -> bytes:
