@@ -344,7 +344,8 @@ class Exchange:
     def _fail(self, error: Exception) -> None:
         self.response_complete = True
         self._leave = None
-        if isinstance(error, TandemError):  # no log will say where it was raised, and all that hangs there hangs on
+        if isinstance(error, TandemError):
+            # No log will say where it was raised, and what was there would be kept by it.
             error.__traceback__ = error.__context__ = None
         self._connection.dispatch(
             self._target, self._headers, self._body, self.keep_alive, Failed(error, self._began)
