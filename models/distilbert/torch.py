@@ -9,6 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import models.frameworks.torch.vision  # noqa: F401 - transformers asks for the compiler; see there
+
+# isort: split
 from transformers import AttentionInterface, DistilBertConfig, DistilBertForSequenceClassification
 
 from models.distilbert.spec import DistilBERTSpec

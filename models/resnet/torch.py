@@ -4,8 +4,8 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385; code and names are tor
 """
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from models.frameworks.torch.vision import torchvision
 from models.resnet.spec import STEM, ResNetSpec
 from models.signature import ImageInput, Signature
 
@@ -13,8 +13,9 @@ from models.signature import ImageInput, Signature
 def build(spec: ResNetSpec, signature: Signature) -> nn.Module:
     """torchvision's network with the spec's stem; it takes x_BCHW, normalised, and gives logits_BK."""
     assert isinstance(signature.input, ImageInput)
-    block = BasicBlock if spec.expansion == 1 else Bottleneck
-    network: nn.Module = ResNet(block, list(spec.blocks), num_classes=signature.outputs)
+    parts = torchvision.models.resnet
+    block = parts.BasicBlock if spec.expansion == 1 else parts.Bottleneck
+    network: nn.Module = parts.ResNet(block, list(spec.blocks), num_classes=signature.outputs)
     if spec.stem == "cifar":
         network.conv1 = nn.Conv2d(signature.input.channels, STEM, 3, padding=1, bias=False)
         network.maxpool = nn.Identity()

@@ -4,8 +4,8 @@ Source: Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556; code and nam
 """
 
 from torch import nn
-from torchvision.models.vgg import VGG, make_layers
 
+from models.frameworks.torch.vision import torchvision
 from models.signature import ImageInput, Signature
 from models.vgg.spec import POOLED, VGGSpec
 
@@ -14,9 +14,11 @@ def build(spec: VGGSpec, signature: Signature) -> nn.Module:
     """torchvision's network with the spec's widths; it takes x_BCHW, normalised, and gives logits_BK."""
     assert isinstance(signature.input, ImageInput)
     layers = spec.layers(signature.input.channels)
-    features = make_layers([layer.outputs if layer else "M" for layer in layers])
+    features = torchvision.models.vgg.make_layers([layer.outputs if layer else "M" for layer in layers])
     features[0] = nn.Conv2d(signature.input.channels, spec.width, 3, padding=1)
-    network: nn.Module = VGG(features, signature.outputs, init_weights=False, dropout=spec.dropout)
+    network: nn.Module = torchvision.models.VGG(
+        features, signature.outputs, init_weights=False, dropout=spec.dropout
+    )
     assert isinstance(network.classifier, nn.Sequential)
     network.classifier[0] = nn.Linear(spec.features * POOLED**2, spec.hidden)
     network.classifier[3] = nn.Linear(spec.hidden, spec.hidden)

@@ -4,8 +4,8 @@ Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929; code and name
 """
 
 from torch import nn
-from torchvision.models.vision_transformer import VisionTransformer
 
+from models.frameworks.torch.vision import torchvision
 from models.signature import ImageInput, Signature
 from models.vit.spec import ViTSpec
 
@@ -13,7 +13,7 @@ from models.vit.spec import ViTSpec
 def build(spec: ViTSpec, signature: Signature) -> nn.Module:
     """torchvision's network for the signature's images; it takes x_BCHW, normalised, and gives logits_BK."""
     assert isinstance(signature.input, ImageInput)
-    network: nn.Module = VisionTransformer(
+    network: nn.Module = torchvision.models.VisionTransformer(
         image_size=signature.input.height,
         patch_size=spec.patch_size,
         num_layers=spec.layers,

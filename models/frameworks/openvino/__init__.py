@@ -10,6 +10,7 @@ from typing import cast
 # Imported, it reports its use to its makers, from a fork of a process that has threads; without this package, not.
 sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
+import models.frameworks.torch.vision  # noqa: E402, F401 - before anything that traces
 from models.engine import Definition, Device  # noqa: E402
 from models.frameworks.openvino.serving import OpenVINOPredictor  # noqa: E402
 from models.serving import ServingPrecision  # noqa: E402
