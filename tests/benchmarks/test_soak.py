@@ -11,13 +11,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(280)
-def test_some_seconds_of_mixed_load_leave_no_wrong_answer_and_no_growth() -> None:
-    command = [sys.executable, "-m", "benchmarks.soak", "--seconds", "10"]
+def test_mixed_load_leaves_no_wrong_answer_and_no_growth() -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", "--seconds", "20"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=260, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     statuses = re.search(r"(\d+) answers \((.*?)\), (\d+) hung up", done.stdout)
     assert statuses is not None, done.stdout
-    assert int(statuses[1]) > 100
+    assert int(statuses[1]) > 200
     assert set(re.findall(r"(\d+): \d+", statuses[2])) == {"200", "404", "422"}
     assert "wrong answers: 0" in done.stdout, done.stdout
     growth = re.search(r"([+-][\d.]+) MB in the second half", done.stdout)
