@@ -12,7 +12,7 @@ from app.counts import PARTS, Counts, Distribution, Predicted
 from app.siblings import State
 from models.errors import Unavailable
 from models.framework import Framework
-from workers import job_queries, registry
+from workers import job_queries, models_in_memory
 from workers.database import Database
 from workers.job_records import Kind, Status
 
@@ -136,7 +136,7 @@ def _held(states: States, database: Database) -> Metric:
     )
     versions: dict[str, list[tuple[str, str]]] = {}
     hashes = {one.sha256 for state in states.values() for one in state.held}
-    for name, version, sha256 in registry.named(database, hashes):
+    for name, version, sha256 in models_in_memory.named(database, hashes):
         versions.setdefault(sha256, []).append((name, str(version)))
     for process, state in sorted(states.items()):
         for one in state.held:

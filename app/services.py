@@ -54,9 +54,7 @@ def open_services(settings: Settings, counts: Counts, place: Place) -> Services:
         exports=ExportService(settings, store),
         streams=Streams(settings.max_event_streams),
         ingestion=CapacityLimiter(UPLOADS_AT_A_TIME),
-        siblings=Siblings(
-            place, lambda: State(counts.copy(), predictions.cache.state(), predictions.cache.held())
-        ),
+        siblings=Siblings(place, lambda: State(counts, predictions.cache.state(), predictions.cache.held())),
     )
 
 

@@ -4,7 +4,7 @@ that only they know."""
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -54,11 +54,12 @@ class Siblings:
             self._server.close()
 
     async def states(self) -> dict[int, State]:
-        """What every process tells, by its number."""
+        """What every process tells, by its number; for any thread."""
         others = [path for path in self._others() if path != self._place.socket]
         told = await asyncio.gather(*map(_asked, others))
         found = {int(path.stem): state for path, state in zip(others, told, strict=True) if state is not None}
-        return {self._place.number: self._state(), **found}
+        own = self._state()
+        return {self._place.number: replace(own, counts=own.counts.copy()), **found}
 
     def _others(self) -> list[Path]:
         return [] if self._place.folder is None else sorted(self._place.folder.glob("*.sock"))

@@ -4,7 +4,7 @@ A version number never comes to mean other weights: numbers go on counting after
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from sqlalchemy import Select, and_, delete, exists, select, update
@@ -40,11 +40,8 @@ __all__ = [
     "delete_version",
     "every",
     "get",
-    "named",
     "page",
-    "residents",
     "resolve",
-    "served",
     "set_alias",
     "set_enabled",
     "set_model_serving",
@@ -100,47 +97,6 @@ def every(db: Database) -> list[Model]:
     alive = select(ModelRow).where(ModelRow.name.in_(select(VersionRow.name))).order_by(ModelRow.id.desc())
     with db.reading() as session:
         return _models(session, session.scalars(alive).all())
-
-
-def residents(db: Database) -> list[ModelVersion]:
-    """What the names alone mean of those models that are to be in memory before anybody asks."""
-    with db.reading() as session:
-        chosen = select(ModelRow.name, ModelRow.serving).where(
-            ModelRow.enabled, ModelRow.serving.is_not(None)
-        )
-        names = [
-            name
-            for name, serving in session.execute(chosen.order_by(ModelRow.name))
-            if ModelServing.model_validate(serving or {}).load != "on_demand"
-        ]
-    return [found for name in names if (found := _resolved(db, name)) is not None]
-
-
-def _resolved(db: Database, name: str) -> ModelVersion | None:
-    try:
-        return resolve(db, name)
-    except NotFound:  # deleted meanwhile
-        return None
-
-
-def served(db: Database, hashes: Collection[str]) -> set[str]:
-    """Those of these weights that some enabled model has."""
-    found = (
-        select(VersionRow.sha256)
-        .join(ModelRow, ModelRow.name == VersionRow.name)
-        .where(ModelRow.enabled, VersionRow.sha256.in_(hashes))
-    )
-    with db.reading() as session:
-        return set(session.scalars(found.distinct()))
-
-
-def named(db: Database, hashes: Collection[str]) -> list[tuple[str, int, str]]:
-    """Name, version and hash of all versions that have these weights."""
-    found = select(VersionRow.name, VersionRow.version, VersionRow.sha256).where(
-        VersionRow.sha256.in_(hashes)
-    )
-    with db.reading() as session:
-        return [(name, version, sha256) for name, version, sha256 in session.execute(found)]
 
 
 def set_enabled(db: Database, name: str, enabled: bool) -> Model:

@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 
 from app.prediction.service import PredictionService
 from models.errors import Unavailable
-from workers import registry
+from workers import models_in_memory
 from workers.database import Database
 from workers.registry import ModelVersion
 from workers.watch import watch
@@ -61,8 +61,8 @@ class Residents:
     async def _look(self) -> None:
         cache = self._predictions.cache
         if hashes := cache.hashes:
-            cache.drop_all(hashes - await run_sync(registry.served, self._database, hashes))
-        self._residents = await run_sync(registry.residents, self._database)
+            cache.drop_all(hashes - await run_sync(models_in_memory.served, self._database, hashes))
+        self._residents = await run_sync(models_in_memory.residents, self._database)
 
     def _pin(self) -> None:
         """What `auto` takes of each: its other engines make room as any model does."""

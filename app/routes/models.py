@@ -15,7 +15,7 @@ from app.schemas.models import AliasTarget, Deleted, Model, ModelChange, ModelVe
 from app.schemas.paging import Listed
 from app.services import Services
 from models.errors import CorruptArtifact, InvalidInput, NotFound
-from workers import registry
+from workers import models_in_memory, registry
 
 router = APIRouter(prefix="/models", tags=["Models"])
 
@@ -131,7 +131,7 @@ def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneM
 
 def _refuse_beyond_memory(uses: Services, model: registry.Model) -> None:
     """Raises InvalidInput when there is no room for another pinned model beside those that there are."""
-    others = (one for one in registry.residents(uses.database) if one.name != model.name)
+    others = (one for one in models_in_memory.residents(uses.database) if one.name != model.name)
     taken = sum(one.size_bytes for one in others if one.model_serving.load == "pinned")
     if taken + model.champion.size_bytes > uses.settings.model_cache_bytes:
         raise InvalidInput(

@@ -8,7 +8,7 @@ each a PNG in base64. Tandem trains both first. Peers get the same network as a 
 two processes of one thread, and batches of up to 32 that wait for nothing where they can be told so.
 Tandem serves from each of its engines, and from OpenVINO in bfloat16; and in two processes, `x2`. `parse-only` is a raw
 ASGI server that parses the body and answers at once, in one process or in two;
-`bare loop` is the folded network without a server, in two threads.
+`bare loop` is the folded network, or OpenVINO in float32, without a server, in two threads.
 
 Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. The load comes
 from this machine, from wrk where it is installed (Python else), and shares its cores. One answer of each server is
@@ -46,6 +46,7 @@ from benchmarks.load import Load, load
 from benchmarks.serving.memory import family, resident_mb
 from benchmarks.serving.peers import HERE, PEERS, Peer
 from benchmarks.serving.wrk import wrk
+from models.engine import Definition, is_installed, load_server
 from models.frameworks.torch.exporting.graph import module
 from models.weights import WeightsFile, read_weights
 from workers import processes
@@ -94,9 +95,8 @@ def main() -> None:
             print(f"{work.name}:", flush=True)
             script = _script(work, folder)
             if work.name == "image":
-                print(
-                    f"  bare loop, batch {BATCH}, 2 threads: {_bare_loop(script):.0f} samples/s", flush=True
-                )
+                for name, rate in _bare_loops(script, work.file):
+                    print(f"  {name}, batch {BATCH}, 2 threads: {rate:.0f} samples/s", flush=True)
             for side in _sides(work, script, folder, options):
                 _measured(side, 16, WARM_UP_S)
                 for connections in options.connections:
@@ -267,23 +267,35 @@ def _script(work: Work, folder: Path) -> Path:
     return path
 
 
-def _bare_loop(script: Path, seconds: float = 5.0) -> float:
-    """Samples per second of two threads that do nothing but run batches."""
+def _bare_loops(script: Path, file: WeightsFile) -> Iterator[tuple[str, float]]:
+    """Pictures per second of two threads that do nothing but run batches: of the folded network, and of OpenVINO."""
     torch.set_num_threads(1)
     network = torch.jit.load(script)
-    x = torch.zeros(BATCH, 32, 32, 3, dtype=torch.uint8)
+    x = np.zeros((BATCH, 32, 32, 3), np.uint8)
+
+    def folded() -> None:
+        torch.set_flush_denormal(True)  # of this thread
+        with torch.inference_mode():
+            network(torch.from_numpy(x))
+
+    yield "bare loop", _rate(folded)
+    if is_installed("openvino"):
+        card = file.card
+        definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
+        predictor = load_server("openvino").predictor(definition, file.weights, device="cpu")
+        yield "bare loop of openvino", _rate(lambda: predictor.logits(x))
+
+
+def _rate(batch: Callable[[], object], seconds: float = 5.0) -> float:
     counts = [0, 0]
 
     def run(thread: int) -> None:
-        torch.set_flush_denormal(True)
-        with torch.inference_mode():
-            while time.monotonic() < until:
-                network(x)
-                counts[thread] += BATCH
+        while time.monotonic() < until:
+            batch()
+            counts[thread] += BATCH
 
-    with torch.inference_mode():
-        for _ in range(4):
-            network(x)
+    for _ in range(4):
+        batch()
     began = time.monotonic()
     until = began + seconds
     threads = [threading.Thread(target=run, args=(index,)) for index in range(2)]

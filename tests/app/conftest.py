@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 
+from tests.app.rows_model import KEY
 from tests.app.serving import Registered, Running, registered, running, settings_in
 
 
@@ -16,6 +17,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         tmp_path_factory.mktemp("tandem"), max_body_bytes=500_000, max_upload_bytes=500_000
     )
     with running(settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that wants a key, and has the model that rows_model.py asks."""
+    settings = settings_in(
+        tmp_path_factory.mktemp("guarded"), api_key=KEY, max_body_bytes=20_000, max_batch_items=5
+    )
+    with running(settings) as server:
+        server.client.headers["Authorization"] = f"Bearer {KEY}"
+        registered(server.services, dataset="diabetes", name="rows")
         yield server
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.prediction.cache import Variant
 from app.process import config
 from app.services import Services
 from app.submission import settled
@@ -148,6 +150,19 @@ def age(server: Running, sha256: str) -> None:
     path = server.services.store.path(sha256)
     path.chmod(0o644)
     os.utime(path, (1, 1))
+
+
+def slowed(server: Running, model: Registered, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is loaded in torch takes so much longer for each batch."""
+    loaded = server.services.predictions.cache.ready((model.sha256, Variant("torch")))
+    assert loaded is not None
+    compute = loaded.raw._compute
+
+    def slow(x: np.ndarray) -> np.ndarray:
+        time.sleep(seconds)
+        return compute(x)
+
+    monkeypatch.setattr(loaded.raw, "_compute", slow)
 
 
 def until(true: Callable[[], bool]) -> bool:
