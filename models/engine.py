@@ -14,6 +14,7 @@ import numpy as np
 from models.architecture import Spec
 from models.errors import NotInstalled
 from models.framework import EngineName, Framework
+from models.kept_files import KeptFiles
 from models.plan import Segment
 from models.preprocessing import Normalisation
 from models.serving import ServingPrecision
@@ -128,8 +129,12 @@ class Server(Protocol):
         *,
         device: Device = "cpu",
         precision: ServingPrecision = "float32",
+        kept: KeptFiles | None = None,
     ) -> Predictor:
-        """A predictor of these weights. Raises NotSupported where it cannot run the network."""
+        """A predictor of these weights. What takes long to make of them may be kept in `kept`.
+
+        Raises NotSupported where it cannot run the network.
+        """
         ...
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -128,7 +128,7 @@ class Database:
 
 def upsert(session: Session, table: type[Base]) -> Any:
     """This database's INSERT of a row, the one that has `on_conflict_do_...`."""
-    build = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    build = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert
     return build(table)
 
 

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     model_cache_bytes: Bytes = 2 * GIB
     export_timeout_s: Seconds = Field(default=600.0, description="An export that takes longer is stopped.")
     export_cache_bytes: Bytes = Field(default=4 * GIB, description="Exported files kept for who asks next.")
+    graph_cache_bytes: Bytes = Field(
+        default=4 * GIB, description="Graphs of the engine 'openvino' kept for next time."
+    )
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     slots: int = Field(default=1, ge=1, description="Jobs that one worker runs at a time.")

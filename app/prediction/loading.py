@@ -14,6 +14,7 @@ from models import engine
 from models.engine import Definition, Predictor
 from models.errors import CorruptArtifact, NotFound
 from models.framework import EngineName
+from models.kept_files import KeptFiles
 from models.serving import ModelServing
 from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
@@ -34,6 +35,7 @@ class Loader:
         self._store = store
         self._pool = pool
         self._warmers = warmers
+        self._kept = KeptFiles(settings.cache_dir / "graphs", settings.graph_cache_bytes)
         self._imported: set[EngineName] = set()
 
     def __call__(self, sha256: str, variant: Variant) -> LoadedModel:
@@ -48,7 +50,9 @@ class Loader:
         device = self._settings.serving_device
         with self._without_collections(variant.engine):
             server = engine.load_server(variant.engine)
-            predictor = server.predictor(definition, file.weights, device=device, precision=variant.precision)
+            predictor = server.predictor(
+                definition, file.weights, device=device, precision=variant.precision, kept=self._kept
+            )
             pool = None if _seconds(card, predictor) < INLINE_S else self._pool
         limits = limits_of(ModelServing(), self._settings)
         join = _join(card.signature.input)
@@ -83,9 +87,14 @@ def limits_of(serving: ModelServing, settings: Settings) -> Limits:
 
 
 def _seconds(card: ModelCard, predictor: Predictor) -> float:
-    """How long a small batch takes, once everything is compiled."""
-    x = np.stack([card.preprocessing.example()] * PROBE_ROWS)
-    predictor.logits(x[:1])
+    """How long a small batch takes, once everything is compiled; of a network that is slow for a single input already,
+    how long that takes."""
+    one = np.stack([card.preprocessing.example()])
+    single = _quickest(predictor, one)
+    return single if single > INLINE_S else _quickest(predictor, one.repeat(PROBE_ROWS, axis=0))
+
+
+def _quickest(predictor: Predictor, x: np.ndarray) -> float:
     predictor.logits(x)
     found = []
     for _ in range(3):

@@ -166,6 +166,26 @@ def test_what_jax_has_compiled_is_there_for_the_next_start(tmp_path: Path) -> No
     assert programs() == first
 
 
+def test_a_graph_that_was_exported_is_there_for_the_next_start(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+
+    def answers(server: Served) -> tuple[str, bool]:
+        """What all processes say, and whether any of them has torch."""
+        replies = [server.predict("kept", engine="openvino") for _ in range(8)]
+        maps = [Path(f"/proc/{one.pid}/maps").read_text() for one in server.processes()]
+        assert {reply.status_code for reply in replies} == {200}
+        (said,) = {json.dumps(reply.json()["predictions"]) for reply in replies}
+        return said, any("libtorch" in mapped for mapped in maps)
+
+    with served(tmp_path) as server:
+        registered(server.services, name="kept")
+        first, exported = answers(server)
+    with served(tmp_path) as server:
+        again, imported = answers(server)
+    assert (exported, imported) == (True, False)
+    assert again == first
+
+
 def refused(folder: Path, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app", "api", "--processes", "2", *options]
     return subprocess.run(

@@ -1,32 +1,118 @@
 """The OpenVINO engine computes what torch computes, for every network that it can run."""
 
+import json
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from models import engine
+from models.durable import sha256_of
 from models.engine import Definition
 from models.errors import NotInstalled, NotSupported
 from models.initial import initial_weights
+from models.kept_files import KeptFiles
 from models.signature import Signature
 from tests.models.definitions import CASES, SPECS, TOKENS, about, batch
 
+ROOT = Path(__file__).parents[2]
+STARTED = """
+import sys
+from pathlib import Path
+from models.engine import load_server
+from models.kept_files import KeptFiles
+from tests.models.definitions import CASES, about, batch
 
-def predictors(name, precision="float32"):
+name, folder = sys.argv[1:]
+definition, weights = about(name)
+predictor = load_server("openvino").predictor(definition, weights, kept=KeptFiles(Path(folder), 10**9))
+print("torch" in sys.modules, predictor.logits(batch(CASES[name][1], 3)).tobytes().hex())
+"""
+
+
+def predictors(name, precision="float32", kept=None):
     definition, weights = about(name)
     return [
-        engine.load_server(one).predictor(definition, weights, precision=chosen)
+        engine.load_server(one).predictor(definition, weights, precision=chosen, kept=kept)
         for one, chosen in (("openvino", precision), ("torch", "float32"))
     ]
 
 
+@pytest.fixture
+def kept(tmp_path):
+    return KeptFiles(tmp_path / "graphs", 10**9)
+
+
+def graphs(kept):
+    return sorted(kept.folder.glob("*.zip"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_every_batch_gives_torchs_logits(name):
-    found, reference = predictors(name)
+def test_every_batch_gives_torchs_logits(name, kept):
+    new, reference = predictors(name, kept=kept)
+    (graph,) = graphs(kept)
+    written = graph.stat().st_mtime_ns
+    again, _ = predictors(name, kept=kept)
+    assert graph.stat().st_ino == next(iter(graphs(kept))).stat().st_ino
+    assert graph.stat().st_mtime_ns > written  # used
+    for found in (new, again):
+        _check(found, reference, name)
+
+
+def test_a_process_that_finds_the_graph_does_without_torch(kept):
+    def started():
+        command = [sys.executable, "-c", STARTED, "cnn", str(kept.folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.split()
+
+    (exported, first), (read, again) = started(), started()
+    assert (exported, read) == ("True", "False")
+    assert first == again
+
+
+def test_other_weights_get_another_graph_and_a_damaged_one_is_made_again(kept):
+    definition, weights = about("cnn")
+    server = engine.load_server("openvino")
+    x = batch(CASES["cnn"][1], 3)
+    first = server.predictor(definition, weights, kept=kept).logits(x)
+    doubled = {name: array * 2 if name.startswith("fc") else array for name, array in weights.items()}
+    np.testing.assert_allclose(
+        server.predictor(definition, doubled, kept=kept).logits(x), first * 2, rtol=1e-4
+    )
+    assert len(graphs(kept)) == 2
+    for graph in graphs(kept):
+        content = bytearray(graph.read_bytes())
+        content[len(content) // 2] ^= 1
+        graph.write_bytes(content)
+        note = json.loads(about_of(graph).read_text())
+    np.testing.assert_array_equal(server.predictor(definition, weights, kept=kept).logits(x), first)
+    # Whole, but no graph.
+    for graph in graphs(kept):
+        graph.write_bytes(b"no graph")
+        about_of(graph).write_text(json.dumps({**note, "sha256": sha256_of(graph)}))
+    np.testing.assert_array_equal(server.predictor(definition, weights, kept=kept).logits(x), first)
+
+
+def test_a_folder_that_cannot_be_written_costs_only_another_export(kept):
+    definition, weights = about("mlp")
+    kept.folder.rmdir()
+    kept.folder.touch()
+    x = batch(CASES["mlp"][1], 3)
+    found = engine.load_server("openvino").predictor(definition, weights, kept=kept).logits(x)
+    np.testing.assert_array_equal(found, predictors("mlp")[0].logits(x))
+
+
+def about_of(graph):
+    return graph.with_name(graph.name + ".json")
+
+
+def _check(found, reference, name):
     for rows in (1, 7, 2, 33):
         x = batch(CASES[name][1], rows, rows)
         expected = reference.logits(x)

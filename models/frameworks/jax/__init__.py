@@ -7,6 +7,7 @@ from models.frameworks.jax import devices
 from models.frameworks.jax.serving import JaxPredictor
 from models.frameworks.jax.training import JaxTrainer
 from models.frameworks.jax.warming import practise
+from models.kept_files import KeptFiles
 from models.serving import ServingPrecision
 from models.state import Slots
 from models.training import TrainingSpec
@@ -42,6 +43,7 @@ def predictor(
     *,
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
+    kept: KeptFiles | None = None,
 ) -> JaxPredictor:
     """See `models.engine.Server.predictor`."""
     return JaxPredictor(definition, weights, devices.resolve(device), precision)

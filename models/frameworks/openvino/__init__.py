@@ -10,9 +10,9 @@ from typing import cast
 # Imported, it reports its use to its makers, from a fork of a process that has threads; without this package, not.
 sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
-import models.frameworks.torch.vision  # noqa: E402, F401 - before anything that traces
 from models.engine import Definition, Device  # noqa: E402
 from models.frameworks.openvino.serving import OpenVINOPredictor  # noqa: E402
+from models.kept_files import KeptFiles  # noqa: E402
 from models.serving import ServingPrecision  # noqa: E402
 from models.weights import Weights  # noqa: E402
 
@@ -23,7 +23,8 @@ def predictor(
     *,
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
+    kept: KeptFiles | None = None,
 ) -> OpenVINOPredictor:
     """See `models.engine.Server.predictor`; always on the CPU. Raises NotSupported for a network with an operation that
     OpenVINO does not have."""
-    return OpenVINOPredictor(definition, weights, precision)
+    return OpenVINOPredictor(definition, weights, precision, kept)

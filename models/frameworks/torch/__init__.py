@@ -12,6 +12,7 @@ from models.frameworks.torch.noise import Noise
 from models.frameworks.torch.serving import TorchPredictor
 from models.frameworks.torch.tensors import network_of
 from models.frameworks.torch.training import TorchTrainer, master_dtype
+from models.kept_files import KeptFiles
 from models.serving import ServingPrecision
 from models.state import Slots
 from models.training import TrainingSpec
@@ -62,6 +63,7 @@ def predictor(
     *,
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
+    kept: KeptFiles | None = None,
 ) -> TorchPredictor:
     """See `models.engine.Server.predictor`. Raises InvalidInput (no such device)."""
     place = resolve(device)

@@ -1,0 +1,61 @@
+"""A network as a graph of OpenVINO's, by way of torch.export. Imports torch and its compiler, which takes seconds."""
+
+import models.frameworks.torch.vision  # noqa: F401 - before anything that traces
+
+# isort: split
+import logging
+import threading
+
+import openvino
+import torch
+from openvino.frontend import FrontEndManager, OpConversionFailure
+from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+from torch.export import Dim, ExportedProgram
+
+from models.engine import Definition
+from models.errors import NotSupported
+from models.frameworks.torch.tensors import network_of
+from models.signature import ImageInput, TableInput, TokenInput
+from models.weights import Weights
+
+EXAMPLE_TOKENS = 16
+EXPORTING = threading.Lock()
+"""torch traces by replacing methods of all modules for a while: two traces at once would not put them back."""
+# With a newer torch than OpenVINO knows, it tells of every operation that has gone, needed or not.
+logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
+
+
+def exported(definition: Definition, weights: Weights) -> openvino.Model:
+    """The network from its normalised input on. Raises NotSupported."""
+    # `openvino.convert_model` does the same, and reports its use to the makers besides.
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    try:
+        with EXPORTING:
+            decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
+            model: openvino.Model = frontend.convert(frontend.load(decoder))
+    except OpConversionFailure:
+        raise NotSupported(
+            f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use another.",
+            pointer="/engine",
+        ) from None
+    return model
+
+
+def _program(definition: Definition, weights: Weights) -> ExportedProgram:
+    """The graph in evaluation mode. Batch size and number of tokens are free."""
+    network = network_of(definition, weights, torch.float32, torch.device("cpu"))
+    network.eval().requires_grad_(False)
+    axes = {0: Dim("batch", min=1)}
+    match definition.signature.input:
+        case ImageInput(height=height, width=width, channels=channels):
+            x = torch.zeros(2, channels, height, width)
+        case TableInput(features=features):
+            x = torch.zeros(2, features)
+        case TokenInput(length=length, padding=padding):
+            # Any id but the padding: no text is empty.
+            x = torch.full((2, min(EXAMPLE_TOKENS, length)), int(padding == 0), dtype=torch.int64)
+            axes[1] = Dim("tokens", min=1, max=length)
+        case other:
+            raise AssertionError(f"no network takes {other}")
+    with torch.no_grad():
+        return torch.export.export(network, (x,), dynamic_shapes=(axes,))
