@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from models.answers import labels_of, predictions, values
 from models.data.dataset import DatasetDescription
-from models.errors import InvalidInput
 from models.scoring.samples import Batch
 from models.scoring.spec import ScoringSpec
 from models.scoring.tally import Tally
@@ -26,18 +25,30 @@ class Answers:
         self.schema = schema(card, spec)
 
     def table(self, batch: Batch, logits_BK: np.ndarray) -> pa.Table:
-        """One row for each sample of the batch. Raises InvalidInput where an answer is not finite."""
-        _check_finite(batch, logits_BK)
-        found = predictions(logits_BK, self._card, self._spec)
-        for offset, (answer, target) in enumerate(zip(found, self._targets(batch.y), strict=True)):
-            answer |= {"row": batch.first + offset, "split": batch.split, "target": target}
-        return pa.Table.from_pylist(found, schema=self.schema)
+        """One row for each sample of the batch; without an answer where the model's is not a finite number."""
+        answered_B = answered(logits_BK)
+        found = iter(predictions(logits_BK[answered_B], self._card, self._spec))
+        rows = [
+            {
+                "row": batch.first + offset,
+                "split": batch.split,
+                "target": target,
+                **(next(found) if is_one else {}),
+            }
+            for offset, (is_one, target) in enumerate(
+                zip(answered_B.tolist(), self._targets(batch.y), strict=True)
+            )
+        ]
+        return pa.Table.from_pylist(rows, schema=self.schema)
 
     def counted(self, tally: Tally, batch: Batch, logits_BK: np.ndarray) -> Tally:
-        """The tally with this batch, where the dataset's labels are some of the model's."""
+        """The tally with this batch; of the answers only where the dataset's labels are some of the model's."""
+        answered_B = answered(logits_BK)
+        logits_BK, y_B = logits_BK[answered_B], batch.y[answered_B]
+        tally = tally.plus_unanswered(int((~answered_B).sum()))
         if self._card.signature.is_regression:
-            return tally.plus_values(values(logits_BK, self._card), batch.y)
-        return tally if self._places is None else tally.plus_labels(logits_BK, self._places[batch.y])
+            return tally.plus_values(values(logits_BK, self._card), y_B)
+        return tally if self._places is None else tally.plus_labels(logits_BK, self._places[y_B])
 
     def _targets(self, y_B: np.ndarray) -> list[Any]:
         found: list[Any] = y_B.tolist()
@@ -73,11 +84,7 @@ def _places(classes: tuple[str, ...] | None, card: ModelCard) -> np.ndarray | No
     return np.array([places[name] for name in classes]) if places.keys() >= set(classes) else None
 
 
-def _check_finite(batch: Batch, logits_BK: np.ndarray) -> None:
-    finite_B = np.isfinite(logits_BK).all(axis=1)
-    if not finite_B.all():
-        raise InvalidInput(
-            f"The model's answer to row {batch.first + int(np.argmin(finite_B))} of {batch.split!r} is not a finite"
-            " number: the row lies too far from what the model was trained on.",
-            code="not_finite",
-        )
+def answered(logits_BK: np.ndarray) -> np.ndarray:
+    """Which of the samples have an answer, bool [B]: one far from what the model was trained on may overflow."""
+    found_B: np.ndarray = np.isfinite(logits_BK).all(axis=1)
+    return found_B

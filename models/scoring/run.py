@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from models.data.dataset import Dataset
 from models.engine import Predictor
-from models.errors import OutOfMemory
+from models.errors import InvalidInput, OutOfMemory
 from models.metrics import Metrics
 from models.scoring import files
 from models.scoring.parts import Parts
@@ -51,7 +51,7 @@ class Run:
         """Scored so far."""
 
     def batches(self) -> Iterator[int]:
-        """Score, a batch at each step; gives the rows of the batch. Raises InvalidInput, OutOfMemory."""
+        """Score, a batch at each step; gives the rows of the batch. Raises OutOfMemory."""
         for batch in batches(self._dataset, self._spec.split, self._card, self.rows):
             logits = self._logits(batch.x)
             self._waiting.append(self._answers.table(batch, logits))
@@ -70,7 +70,16 @@ class Run:
         self._saved = self._clock()
 
     def write(self, path: Path) -> Metrics:
-        """Write the result to a file, once all rows are scored; how well the model did."""
+        """Write the result to a file, once all rows are scored; how well the model did.
+
+        Raises InvalidInput where it has no answer to any of them.
+        """
+        if 0 < self.rows == self._tally.unanswered:
+            raise InvalidInput(
+                f"The model's answer to each of the {self.rows} rows is not a finite number: its weights are broken, or"
+                " the rows lie too far from what it was trained on.",
+                code="not_finite",
+            )
         files.write(self._parts.paths, self._answers.schema, path, self._spec.format, self.group_rows)
         return self._tally.metrics(regression=self._card.signature.is_regression)
 

@@ -221,7 +221,7 @@ def test_images_of_other_sizes_and_channels_are_converted(
     assert bool(done["metrics"]) == (dataset == "colours")
 
 
-def test_an_answer_that_is_no_number_fails_and_names_the_row(server: Running, register: Register) -> None:
+def test_a_model_whose_answers_are_no_numbers_fails(server: Running, register: Register) -> None:
     one = register(name="endless", dataset="digits")
     weights = {name: array.copy() for name, array in one.file.weights.items()}
     weights["linear.weight"][:] = 3e38
@@ -231,7 +231,7 @@ def test_an_answer_that_is_no_number_fails_and_names_the_row(server: Running, re
     failed = server.client.get(made["urls"]["self"]).json()
     assert failed["status"] == "failed"
     assert failed["error"]["code"] == "not_finite"
-    assert "row 0 of 'test'" in failed["error"]["message"]
+    assert "each of the 270 rows" in failed["error"]["message"]
 
 
 def test_a_precision_is_that_of_predict_when_it_was_asked_for(

@@ -12,6 +12,7 @@ from models.errors import InvalidInput, OutOfMemory
 from models.scoring.parts import Parts
 from models.scoring.run import LEAST_GROUP_ROWS, MOST_GROUP_ROWS, group_rows
 from models.scoring.samples import batch_rows
+from models.scoring.tally import Tally
 from models.signature import ImageInput, TableInput, TokenInput
 from tests.models.scoring.scenes import card, dataset, run, spec
 
@@ -192,10 +193,41 @@ def test_a_model_without_names_counts_its_classes_as_the_dataset_does(tmp_path):
     assert metrics.keys() == {"loss", "accuracy"}
 
 
-def test_an_answer_that_is_no_number_names_the_row(tmp_path):
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_row_without_a_finite_answer_has_none_and_the_others_have_theirs(tmp_path, format):
+    held, asked = dataset(), spec(format=format, wanted=["labels", "probabilities", "logits"], top_k=2)
+    path = tmp_path / f"r.{format}"
+    expected = complete(run(tmp_path / "whole", asked), path), read(path)
+    held.validation.x[[0, 260], 0] = np.inf
+    found = complete(run(tmp_path / "parts", asked, held=held), path), read(path)
+    strange = [(0, "validation"), (260, "validation")]
+    without = [row for row in found[1] if row["label"] is None]
+    assert [(row["row"], row["split"]) for row in without] == strange
+    asked_for = {"label", "index", "score", "top", "probabilities", "logits"}
+    assert all(row[name] is None for row in without for name in asked_for)
+    assert [row["target"] for row in found[1]] == [row["target"] for row in expected[1]]
+    rest = [row for row in found[1] if row["label"] is not None]
+    assert rest == [row for row in expected[1] if (row["row"], row["split"]) not in strange]
+    likelihoods = [row["probabilities"]["xyz".index(row["target"])] for row in rest]
+    assert found[0] == {
+        "loss": pytest.approx(-np.mean(np.log(likelihoods)), rel=1e-6),
+        "accuracy": pytest.approx(np.mean([row["label"] == row["target"] for row in rest])),
+        "unanswered_rows": 2,
+    }
+
+
+def test_unanswered_rows_are_counted_over_attempts_and_of_regressions(tmp_path):
+    tally = Tally(*json.loads(json.dumps(Tally().plus_unanswered(2)))).plus_unanswered(1)
+    assert tally.plus_values(np.array([1.0]), np.array([2.0])).metrics(regression=True) == {
+        "rmse": 1, "mae": 1, "unanswered_rows": 3,
+    }  # fmt: skip
+
+
+def test_a_model_without_any_answer_is_refused(tmp_path):
     held = dataset()
-    held.validation.x[260, 0] = np.inf
-    with pytest.raises(InvalidInput, match="row 260 of 'validation'") as refused:
+    for split in (held.train, held.validation, held.test):
+        split.x[:] = np.inf
+    with pytest.raises(InvalidInput, match="is not a finite number") as refused:
         complete(run(tmp_path / "a", spec(), held=held), tmp_path / "r.parquet")
     assert refused.value.specific_code == "not_finite"
 
