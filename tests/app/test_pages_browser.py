@@ -1,10 +1,12 @@
 """The pages in a real Chromium, against a real server with workers behind it."""
 
+import json
 from collections.abc import Iterator
 from math import cos, sin
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 from app.client import Tandem
@@ -130,6 +132,54 @@ def test_a_wrong_row_is_explained(tandem_up: str, trained: dict[str, Job], windo
     window.type("#row", "1, 2")
     window.click("#rows button")
     assert "10" in window.shows(".problem")
+
+
+def test_a_whole_dataset_is_predicted_from_the_page(
+    tandem_up: str, trained: dict[str, Job], chromium: Browser
+) -> None:
+    name = trained["torch"].name
+    with Tandem(tandem_up) as tandem:
+        newest = max(version["version"] for version in tandem.model(name)["versions"])
+        chromium.open(f"{tandem_up}/ui/models/{name}")
+        chromium.shows("#wholes-empty", "No dataset was predicted")
+        assert chromium.js("return document.querySelector('#whole-dataset').value") == "diabetes"
+        chromium.set("#whole-split", "all")
+        chromium.set("#whole-version", str(newest))
+        chromium.set("#whole-engine", "jax")
+        chromium.set("#whole-format", "jsonl")
+        chromium.click("#whole-button")
+        chromium.shows("#wholes li .status", "succeeded", TRAINING_S)
+        said = chromium.text("#wholes li")
+        assert "442 of 442 rows" in said
+        assert f"all rows, version {newest}" in said
+        assert "rmse" in said
+        link = chromium.js("return document.querySelector('#wholes li a.button').href")
+        lines = httpx.get(link).text.splitlines()
+        assert len(lines) == 442
+        assert {"row", "split", "target", "value"} <= json.loads(lines[-1]).keys()
+
+        # One that another client made is seen too, stopped, gone on with, and deleted.
+        body = {"model": name, "dataset": "diabetes", "engine": "torch"}
+        httpx.post(f"{tandem_up}/predictions", json=body).raise_for_status()
+        chromium.shows("#wholes li + li", "diabetes", LOADING_S)
+        chromium.shows("#wholes li:first-child .status", "succeeded", TRAINING_S)
+        chromium.js("[...document.querySelectorAll('#wholes li:first-child button')].at(-1).click()")
+        chromium.shows("#wholes li:first-child", "all rows")
+        assert (
+            len(chromium.js("return [...document.querySelectorAll('#wholes li')].map(one => one.dataset.id)"))
+            == 1
+        )
+
+
+def test_a_dataset_that_cannot_be_predicted_is_explained(
+    tandem_up: str, trained: dict[str, Job], window: Browser
+) -> None:
+    window.open(f"{tandem_up}/ui/models/{trained['torch'].name}")
+    window.shows("#whole-dataset", "diabetes")
+    window.js("document.querySelector('#whole-dataset').replaceChildren(new Option('digits'))")
+    window.click("#whole-button")
+    window.shows("#whole .problem")
+    assert window.js("return document.activeElement.id") == "whole-dataset"
 
 
 def test_another_version_becomes_champion(tandem_up: str, trained: dict[str, Job], chromium: Browser) -> None:

@@ -6,6 +6,7 @@ import { saveThroughKey } from "./download.js";
 import { bytes, compact, metric, words } from "./format.js";
 import { badge, busy, jobPath, time } from "./parts.js";
 import { offer } from "./try_it.js";
+import { offerDatasets } from "./whole_datasets.js";
 
 const name = $("page").dataset.model;
 const path = `/models/${encodeURIComponent(name)}`;
@@ -21,6 +22,7 @@ async function refresh() {
   showAbout(model);
   showVersions(model);
   offer(model);
+  offerDatasets(model);
 }
 
 function showAbout(model) {
