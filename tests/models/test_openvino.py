@@ -56,6 +56,7 @@ def graphs(kept):
 def test_every_batch_gives_torchs_logits(name, kept):
     new, reference = predictors(name, kept=kept)
     (graph,) = graphs(kept)
+    assert sorted(kept.folder.iterdir()) == [graph, about_of(graph)]
     written = graph.stat().st_mtime_ns
     again, _ = predictors(name, kept=kept)
     assert graph.stat().st_ino == next(iter(graphs(kept))).stat().st_ino

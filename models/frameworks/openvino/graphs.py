@@ -8,7 +8,6 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
 import openvino
@@ -55,15 +54,22 @@ def _keep(kept: KeptFiles, name: str, graph: openvino.Model) -> None:
     """A disk that is full costs nothing but another export."""
     try:
         with kept.unfinished() as path:
-            with TemporaryDirectory(dir=path.parent) as folder:
-                network = Path(folder) / NETWORK
-                openvino.save_model(graph, network, compress_to_fp16=False)
-                with ZipFile(path, "w") as parts:
-                    for part in (network, network.with_name(CONSTANTS)):
-                        parts.write(part, part.name)
+            _write(graph, path)
             kept.keep(name, path, {SHA256: sha256_of(path)})
     except (OSError, RuntimeError):
         return
+
+
+def _write(graph: openvino.Model, path: Path) -> None:
+    parts = {NETWORK: path.with_suffix(".xml"), CONSTANTS: path.with_suffix(".bin")}
+    try:
+        openvino.serialize(graph, parts[NETWORK], parts[CONSTANTS])
+        with ZipFile(path, "w") as file:
+            for name, part in parts.items():
+                file.write(part, name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _digest(definition: Definition, weights: Weights) -> str:
