@@ -105,13 +105,7 @@ def main() -> None:
                     one = _measured(side, connections, options.seconds)
                     found[work.name, side.name, connections] = one
                     print(f"  {side.name:<18} {connections:>3} connections  {one}", flush=True)
-                again = (
-                    "" if side.restarted_s is None else f", of the next start after {side.restarted_s:.1f} s"
-                )
-                print(
-                    f"  {side.name:<18} first answer after {side.started_s:.1f} s{again}, {resident_mb(side.pid):.0f} MB",
-                    flush=True,
-                )
+                print(f"  {side.name:<18} {_start(side)}, {resident_mb(side.pid):.0f} MB", flush=True)
             _ratios(work.name, found, options.connections)
 
 
