@@ -130,8 +130,11 @@ class Server(Protocol):
         device: Device = "cpu",
         precision: ServingPrecision = "float32",
         kept: KeptFiles | None = None,
+        cores: int | None = None,
     ) -> Predictor:
-        """A predictor of these weights. What takes long to make of them may be kept in `kept`.
+        """A predictor of these weights. What takes long to make of them may be kept in `kept`. `cores` are for all
+        batches of this process together (None: all that it may use); how many threads a framework has for one batch is
+        for the process's environment to say.
 
         Raises NotSupported where it cannot run the network.
         """

@@ -20,6 +20,7 @@ from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
 from workers.artifacts import ArtifactStore
 from workers.settings import Settings
+from workers.trainer_environment import default_threads
 
 INLINE_S = 0.0005
 """A model that computes `PROBE_ROWS` faster than this is computed on the event loop: a thread would take longer to
@@ -35,6 +36,7 @@ class Loader:
         self._store = store
         self._pool = pool
         self._warmers = warmers
+        self._cores = default_threads(settings.processes)
         self._kept = KeptFiles(settings.cache_dir / "graphs", settings.graph_cache_bytes)
         self._imported: set[EngineName] = set()
 
@@ -51,7 +53,12 @@ class Loader:
         with self._without_collections(variant.engine):
             server = engine.load_server(variant.engine)
             predictor = server.predictor(
-                definition, file.weights, device=device, precision=variant.precision, kept=self._kept
+                definition,
+                file.weights,
+                device=device,
+                precision=variant.precision,
+                kept=self._kept,
+                cores=self._cores,
             )
             pool = None if _seconds(card, predictor) < INLINE_S else self._pool
         limits = limits_of(ModelServing(), self._settings)

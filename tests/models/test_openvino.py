@@ -1,5 +1,6 @@
 """The OpenVINO engine computes what torch computes, for every network that it can run."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -75,6 +76,14 @@ def test_a_process_that_finds_the_graph_does_without_torch(kept):
     (exported, first), (read, again) = started(), started()
     assert (exported, read) == ("True", "False")
     assert first == again
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "expected"), [(1, 1, 1), (2, 1, 1), (4, 2, 1), (8, 4, 2), (16, 1, 4)]
+)
+def test_batches_at_a_time_leave_each_its_threads(cores, threads, expected):
+    found = importlib.import_module("models.frameworks.openvino.serving")
+    assert found.streams(cores, threads) == expected
 
 
 def test_other_weights_get_another_graph_and_a_damaged_one_is_made_again(kept):

@@ -44,6 +44,7 @@ def predictor(
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
     kept: KeptFiles | None = None,
+    cores: int | None = None,
 ) -> JaxPredictor:
     """See `models.engine.Server.predictor`."""
     return JaxPredictor(definition, weights, devices.resolve(device), precision)

@@ -24,7 +24,8 @@ def predictor(
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
     kept: KeptFiles | None = None,
+    cores: int | None = None,
 ) -> OpenVINOPredictor:
     """See `models.engine.Server.predictor`; always on the CPU. Raises NotSupported for a network with an operation that
     OpenVINO does not have."""
-    return OpenVINOPredictor(definition, weights, precision, kept)
+    return OpenVINOPredictor(definition, weights, precision, kept, cores)

@@ -6,20 +6,24 @@ Shape suffixes: B batch, H height, W width, C channels, T tokens, K outputs.
 import os
 import threading
 from collections.abc import Mapping
+from time import perf_counter
 
 import numpy as np
+import openvino
 
 from models.engine import Definition, is_normalised
 from models.frameworks.openvino.graphs import CORE, graph_of
 from models.kept_files import KeptFiles
 from models.serving import ServingPrecision
-from models.signature import ImageInput
+from models.signature import ImageInput, Input, TokenInput
 from models.weights import Weights
 
 HINTS: Mapping[ServingPrecision, str] = {"float32": "f32", "bfloat16": "bf16"}
 LEAST_THREADS = 4
-"""Of one batch, where the machine has them. On two cores, one batch after the other on both takes half as long as two
+"""Of one batch, where there are as many. On two cores, one batch after the other on both takes half as long as two
 beside each other, and so many requests a second are answered either way."""
+SLIGHT_S = 0.001
+"""A network that computes a sample faster than this has one thread: a second one would take longer to wake."""
 
 
 class OpenVINOPredictor:
@@ -28,20 +32,42 @@ class OpenVINOPredictor:
     device = "cpu"
 
     def __init__(
-        self, definition: Definition, weights: Weights, precision: ServingPrecision, kept: KeptFiles | None
+        self,
+        definition: Definition,
+        weights: Weights,
+        precision: ServingPrecision,
+        kept: KeptFiles | None,
+        cores: int | None,
     ) -> None:
         self._input = definition.signature.input
         self._normalisation = definition.normalisation
-        cores = _cores()
-        # As many batches at a time as leave each its threads, and no two threads on a core.
+        graph = graph_of(definition, weights, kept)
+        self._compile(graph, precision, cores or _cores())
+        if self._seconds() < SLIGHT_S:
+            self._compile(graph, precision, 1)
+
+    def _compile(self, graph: openvino.Model, precision: ServingPrecision, cores: int) -> None:
         options = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "NUM_STREAMS": str(max(1, cores // max(_threads(cores), LEAST_THREADS))),
+            "NUM_STREAMS": str(streams(cores, _threads(cores))),
             "INFERENCE_NUM_THREADS": str(cores),
             "ENABLE_CPU_PINNING": "NO",
         }
-        self._compiled = CORE.compile_model(graph_of(definition, weights, kept), "CPU", options)
+        self._compiled = CORE.compile_model(graph, "CPU", options)
         self._threads = threading.local()
+
+    def _seconds(self) -> float:
+        """How long a sample takes, at most as many times as it takes to see that it is long."""
+        x = _example(self._input)
+        self.logits(x)  # plans
+        found = []
+        for _ in range(3):
+            began = perf_counter()
+            self.logits(x)
+            found.append(perf_counter() - began)
+            if found[-1] > 5 * SLIGHT_S:
+                break
+        return min(found)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """See `models.engine.Predictor.logits`."""
@@ -68,6 +94,18 @@ class OpenVINOPredictor:
         np.subtract(x, self._normalisation.mean, out=entered_BHWC)
         np.multiply(entered_BHWC, self._normalisation.inverse_std, out=entered_BHWC)
         return entered_BCHW
+
+
+def streams(cores: int, threads: int) -> int:
+    """Batches at a time: as many as leave each its threads, and no two threads on a core."""
+    return max(1, cores // max(threads, LEAST_THREADS))
+
+
+def _example(input: Input) -> np.ndarray:
+    """One raw sample [1, ...], of texts a longest one."""
+    dtypes = {"image": np.uint8, "table": np.float32, "tokens": np.int32}
+    filling = int(isinstance(input, TokenInput) and input.padding == 0)
+    return np.full((1, *input.shape), filling, dtypes[input.kind])
 
 
 def _cores() -> int:

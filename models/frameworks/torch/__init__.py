@@ -64,6 +64,7 @@ def predictor(
     device: Device = "cpu",
     precision: ServingPrecision = "float32",
     kept: KeptFiles | None = None,
+    cores: int | None = None,
 ) -> TorchPredictor:
     """See `models.engine.Server.predictor`. Raises InvalidInput (no such device)."""
     place = resolve(device)
