@@ -15,8 +15,9 @@ from models.durable import sha256_of
 IN_USE_S = 60.0
 """A file asked for so lately may not have been opened yet."""
 ABANDONED_S = 24 * 3600.0
-"""An unfinished file untouched for so long is left from a process that was killed."""
+"""A file without what is known of it, untouched for so long, is left from a process that was killed."""
 UNFINISHED = ".part"
+NOTE = ".json"
 SHA256 = "sha256"
 
 
@@ -35,9 +36,9 @@ class KeptFiles:
         self.folder = folder
         self._max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"*{UNFINISHED}"):
-            if _unused_s(left) > ABANDONED_S:
-                left.unlink(missing_ok=True)
+        for path in folder.iterdir():
+            if path.suffix != NOTE and not _about(path).exists() and _unused_s(path) > ABANDONED_S:
+                path.unlink(missing_ok=True)
 
     def find(self, name: str) -> KeptFile | None:
         """The file of this name; None if there is none, or a damaged one."""
@@ -70,7 +71,7 @@ class KeptFiles:
         return path
 
     def _make_room(self) -> None:
-        files = [path for path in self.folder.iterdir() if path.suffix not in (".json", UNFINISHED)]
+        files = [path for path in self.folder.iterdir() if path.suffix not in (NOTE, UNFINISHED)]
         excess = sum(map(_size, files)) - self._max_bytes
         for path in sorted(files, key=_unused_s, reverse=True):
             if excess <= 0 or _unused_s(path) < IN_USE_S:
@@ -81,7 +82,7 @@ class KeptFiles:
 
 
 def _about(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+    return path.with_name(path.name + NOTE)
 
 
 def _size(path: Path) -> int:

@@ -128,6 +128,7 @@ class Database:
 
 def upsert(session: Session, table: type[Base]) -> Any:
     """This database's INSERT of a row, the one that has `on_conflict_do_...`."""
+    # By name: the other database's dialect need not be imported, which every start would wait for.
     build = import_module(f"sqlalchemy.dialects.{session.get_bind().dialect.name}").insert
     return build(table)
 

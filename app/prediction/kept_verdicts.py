@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import time
 from typing import IO
@@ -16,7 +15,7 @@ from typing import IO
 from pydantic import TypeAdapter, ValidationError
 
 from app.prediction.evidence import Verdict
-from models.framework import ENGINES
+from models.makers import makers
 from workers.settings import Settings
 
 VALID_S = 7 * 24 * 3600.0
@@ -87,8 +86,10 @@ def _here(settings: Settings) -> str:
         os.cpu_count(),
         settings.serving_device,
         settings.serving_threads,
+        settings.processes,
+        makers(),
     ]
-    return "\n".join(map(str, (*about, *map(_version, ENGINES))))
+    return "\n".join(map(str, about))
 
 
 def _processor() -> str:
@@ -97,10 +98,3 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line
     return platform.processor()
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"no {package}"

@@ -1,6 +1,7 @@
 """From stored weights to a model that computes: read, checked, given to an engine, and put behind queues."""
 
 import gc
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from app.prediction.cache import LoadedModel, Variant
 from models import engine
 from models.engine import Definition, Predictor
 from models.errors import CorruptArtifact, NotFound
-from models.framework import EngineName
 from models.kept_files import KeptFiles
+from models.makers import makers
 from models.serving import ModelServing
 from models.signature import Input, TokenInput
 from models.weights import ModelCard, read_weights
@@ -38,7 +39,7 @@ class Loader:
         self._warmers = warmers
         self._cores = default_threads(settings.processes)
         self._kept = KeptFiles(settings.cache_dir / "graphs", settings.graph_cache_bytes)
-        self._imported: set[EngineName] = set()
+        makers()  # of the files that are there now
 
     def __call__(self, sha256: str, variant: Variant) -> LoadedModel:
         """Raises CorruptArtifact when the stored file is gone, is not what its name says, or is no model; NotInstalled;
@@ -50,7 +51,7 @@ class Loader:
         card = file.card
         definition = Definition(card.model, card.signature, card.preprocessing.normalisation)
         device = self._settings.serving_device
-        with self._without_collections(variant.engine):
+        with _without_collections():
             server = engine.load_server(variant.engine)
             predictor = server.predictor(
                 definition,
@@ -69,20 +70,19 @@ class Loader:
         self._warmers.submit(predictor.warm_up, card.preprocessing.example(), self._settings.max_batch_rows)
         return LoadedModel(card, predictor, raw, normalised)
 
-    @contextmanager
-    def _without_collections(self, name: EngineName) -> Iterator[None]:
-        """The first time that an engine is used: what its framework brings stays, and going through it would stop the
-        garbage collector, and so everything, for a fifth of a second each time."""
-        if name in self._imported:
-            yield
-            return
-        gc.disable()
-        try:
-            yield
-            self._imported.add(name)
-        finally:
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """What a framework brings when it is first used stays, and each time that the garbage collector went through it,
+    everything would stand still for a fifth of a second."""
+    modules = len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > modules:
             gc.freeze()
-            gc.enable()
+        gc.enable()
 
 
 def limits_of(serving: ModelServing, settings: Settings) -> Limits:

@@ -120,7 +120,8 @@ class DatasetPrediction(Answer):
     wanted: tuple[Wanted, ...] = Field(alias="return")
     top_k: int
     metrics: dict[str, float | None] = Field(
-        description="By the dataset's own labels, where the model knows them: accuracy and loss, or rmse and mae."
+        description="By the dataset's own labels, where the model knows them: accuracy and loss, or rmse and mae; and"
+        " unanswered_rows, where an answer is not a finite number."
     )
     timing: dict[str, float | None] = Field(description="queued_s, setup_s, score_s, samples_per_s.")
     device: str | None

@@ -203,6 +203,7 @@ def _end(process: Process) -> None:
 @contextmanager
 def _tandem(work: Work, engine: str, count: int, folder: Path) -> Iterator[Side]:
     """The API alone, on the data of the server that trained: as it runs where workers have machines of their own."""
+    shutil.rmtree(folder / "data/cache", ignore_errors=True)
     with _started_tandem(work, engine, count, folder) as first:
         pass
     with _started_tandem(work, engine, count, folder) as side:

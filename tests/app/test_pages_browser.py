@@ -12,7 +12,7 @@ import pytest
 from app.client import Tandem
 from app.replies import Job
 from tests.app.browser import PATIENCE_S, Browser, browser, missing, until
-from tests.app.serving import Running, running, settings_in
+from tests.app.serving import Running, registered, running, settings_in
 
 pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
@@ -158,17 +158,33 @@ def test_a_whole_dataset_is_predicted_from_the_page(
         assert len(lines) == 442
         assert {"row", "split", "target", "value"} <= json.loads(lines[-1]).keys()
 
-        # One that another client made is seen too, stopped, gone on with, and deleted.
+        # One that another client made is seen too, and deleted.
         body = {"model": name, "dataset": "diabetes", "engine": "torch"}
         httpx.post(f"{tandem_up}/predictions", json=body).raise_for_status()
         chromium.shows("#wholes li + li", "diabetes", LOADING_S)
         chromium.shows("#wholes li:first-child .status", "succeeded", TRAINING_S)
-        chromium.js("[...document.querySelectorAll('#wholes li:first-child button')].at(-1).click()")
+        chromium.click("#wholes li:first-child button")
+        chromium.shows("#wholes li:first-child button", "Really delete?")
+        chromium.click("#wholes li:first-child button")
         chromium.shows("#wholes li:first-child", "all rows")
         assert (
             len(chromium.js("return [...document.querySelectorAll('#wholes li')].map(one => one.dataset.id)"))
             == 1
         )
+
+
+def test_a_prediction_is_cancelled_and_retried(window: Browser, tmp_path: Path) -> None:
+    with running(settings_in(tmp_path)) as server:  # no worker: it stays queued
+        registered(server.services, name="waiting")
+        window.open(f"{_url(server)}ui/models/waiting")
+        window.shows("#whole-dataset", "digits")
+        window.click("#whole-button")
+        window.shows("#wholes li .position", "waits for a worker")
+        window.click("#wholes li button")
+        window.shows("#wholes li .status", "cancelled")
+        window.js("[...document.querySelectorAll('#wholes button')].at(-1).click()")
+        window.shows("#wholes li + li .status", "cancelled")
+        window.shows("#wholes li:first-child .status", "queued")
 
 
 def test_a_dataset_that_cannot_be_predicted_is_explained(

@@ -58,10 +58,9 @@ def test_every_batch_gives_torchs_logits(name, kept):
     new, reference = predictors(name, kept=kept)
     (graph,) = graphs(kept)
     assert sorted(kept.folder.iterdir()) == [graph, about_of(graph)]
-    written = graph.stat().st_mtime_ns
+    written = graph.stat().st_ino
     again, _ = predictors(name, kept=kept)
-    assert graph.stat().st_ino == next(iter(graphs(kept))).stat().st_ino
-    assert graph.stat().st_mtime_ns > written  # used
+    assert [one.stat().st_ino for one in graphs(kept)] == [written]
     for found in (new, again):
         _check(found, reference, name)
 
@@ -84,6 +83,26 @@ def test_a_process_that_finds_the_graph_does_without_torch(kept):
 def test_batches_at_a_time_leave_each_its_threads(cores, threads, expected):
     found = importlib.import_module("models.frameworks.openvino.serving")
     assert found.streams(cores, threads) == expected
+
+
+def test_a_slight_network_has_one_thread_and_a_large_one_has_more():
+    definition, weights = about("linear")
+    server = engine.load_server("openvino")
+    assert server.predictor(definition, weights, cores=2).streams == 2
+    definition, weights = about("resnet50")
+    assert server.predictor(definition, weights, cores=2).streams == 1
+
+
+def test_a_graph_is_of_its_weights_network_and_makers(monkeypatch):
+    graphs = importlib.import_module("models.frameworks.openvino.graphs")
+    definition, weights = about("cnn")
+    found = graphs.digest(definition, weights)
+    assert found == graphs.digest(*about("cnn"))
+    assert found != graphs.digest(about("mlp")[0], weights)
+    changed = {**weights, "fc.bias": weights["fc.bias"] + 1}
+    assert found != graphs.digest(definition, changed)
+    monkeypatch.setattr(graphs, "makers", lambda: "others")
+    assert found != graphs.digest(definition, weights)
 
 
 def test_other_weights_get_another_graph_and_a_damaged_one_is_made_again(kept):

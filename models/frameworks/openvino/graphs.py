@@ -3,25 +3,20 @@ as to read it."""
 
 import hashlib
 import json
-from collections.abc import Iterable
-from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import openvino
 
-import models
 from models.durable import sha256_of
 from models.engine import Definition
 from models.kept_files import SHA256, KeptFiles
+from models.makers import makers
 from models.weights import Weights
 
 CORE = openvino.Core()
 EXPORTER = "models.frameworks.openvino.exporting"
-MAKERS = ("openvino", "torch", "torchvision", "transformers")
-"""Packages that say what a graph becomes."""
 NETWORK, CONSTANTS = "graph.xml", "graph.bin"
 
 
@@ -30,7 +25,7 @@ def graph_of(definition: Definition, weights: Weights, kept: KeptFiles | None) -
 
     Raises NotSupported.
     """
-    name = f"{_digest(definition, weights)}.zip"
+    name = f"{digest(definition, weights)}.zip"
     if (found := _found(kept, name)) is not None:
         return found
     graph: openvino.Model = import_module(EXPORTER).exported(definition, weights)
@@ -72,32 +67,11 @@ def _write(graph: openvino.Model, path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _digest(definition: Definition, weights: Weights) -> str:
-    """All that a graph depends on."""
-    found = hashlib.sha256(_makers())
-    about = [definition.spec.model_dump_json(), definition.signature.model_dump_json()]
+def digest(definition: Definition, weights: Weights) -> str:
+    """Of all that a graph depends on."""
+    about = [makers(), definition.spec.model_dump_json(), definition.signature.model_dump_json()]
     about += [json.dumps([name, array.dtype.str, array.shape]) for name, array in sorted(weights.items())]
-    found.update("\n".join(about).encode())
+    found = hashlib.sha256("\n".join(about).encode())
     for _, array in sorted(weights.items()):
         found.update(array.tobytes())
     return found.hexdigest()
-
-
-@cache
-def _makers() -> bytes:
-    """The packages, and this one's own code."""
-    found = hashlib.sha256("\n".join(map(_version, MAKERS)).encode())
-    for path in _sources():
-        found.update(path.read_bytes())
-    return found.digest()
-
-
-def _sources() -> Iterable[Path]:
-    return sorted(Path(str(models.__file__)).parent.rglob("*.py"))
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"no {package}"

@@ -23,7 +23,8 @@ LEAST_THREADS = 4
 """Of one batch, where there are as many. On two cores, one batch after the other on both takes half as long as two
 beside each other, and so many requests a second are answered either way."""
 SLIGHT_S = 0.001
-"""A network that computes a sample faster than this has one thread: a second one would take longer to wake."""
+"""A network that computes a sample faster than this has one thread for a batch: a second one would take longer to
+wake."""
 
 
 class OpenVINOPredictor:
@@ -41,15 +42,18 @@ class OpenVINOPredictor:
     ) -> None:
         self._input = definition.signature.input
         self._normalisation = definition.normalisation
+        cores = cores or _cores()
         graph = graph_of(definition, weights, kept)
-        self._compile(graph, precision, cores or _cores())
-        if self._seconds() < SLIGHT_S:
-            self._compile(graph, precision, 1)
+        self._compile(graph, precision, cores, streams=cores)
+        if self._seconds() > SLIGHT_S:
+            self._compile(graph, precision, cores, streams=streams(cores, _threads(cores)))
 
-    def _compile(self, graph: openvino.Model, precision: ServingPrecision, cores: int) -> None:
+    def _compile(self, graph: openvino.Model, precision: ServingPrecision, cores: int, streams: int) -> None:
+        """`streams`: batches that are computed at a time, on all `cores` together."""
+        self.streams = streams
         options = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "NUM_STREAMS": str(streams(cores, _threads(cores))),
+            "NUM_STREAMS": str(streams),
             "INFERENCE_NUM_THREADS": str(cores),
             "ENABLE_CPU_PINNING": "NO",
         }

@@ -4,7 +4,7 @@ import { get, remove, upload } from "./api.js";
 import { $, h, say } from "./dom.js";
 import { bytes, number } from "./format.js";
 import { disconnected } from "./live.js";
-import { busy, time } from "./parts.js";
+import { busy, deleteButton, time } from "./parts.js";
 import * as problems from "./problems.js";
 
 const PAGE = 50;
@@ -23,20 +23,21 @@ async function load(after = null) {
 
 function card(dataset) {
   const { splits } = dataset;
-  return h(
+  const made = h(
     "li",
     { class: "card jobcard", "data-name": dataset.name },
     h(
       "div",
       { class: "spread" },
       h("span", { class: "name" }, h("b", {}, dataset.name), dataset.builtin && h("span", { class: "alias" }, "built in")),
-      h("span", { class: "actions" }, dataset.builtin ? null : deleteButton(dataset), h("a", { class: "button small", href: `/?dataset=${encodeURIComponent(dataset.name)}` }, "Train on it")),
+      h("span", { class: "actions" }, dataset.builtin ? null : removal(dataset, () => made), h("a", { class: "button small", href: `/?dataset=${encodeURIComponent(dataset.name)}` }, "Train on it")),
     ),
     h("small", {}, [dataset.task.replace("-", " "), input(dataset.input), dataset.target && `predicts ${dataset.target}`].filter(Boolean).join(" · ")),
     h("small", {}, `${number(splits.train)} to train on, ${number(splits.validation)} to validate, ${number(splits.test)} to test`, dataset.size_bytes === null ? "" : ` · ${bytes(dataset.size_bytes)}`, dataset.builtin ? "" : [" · ", time(dataset.created_at)]),
     dataset.classes && h("small", { title: counted(dataset) }, classes(dataset.classes)),
     dataset.warnings.map(({ detail }) => h("small", { class: "warning" }, detail)),
   );
+  return made;
 }
 
 const input = ({ kind, width, height, channels, columns }) => {
@@ -49,22 +50,12 @@ const counted = ({ classes, class_counts: counts }) =>
 const classes = (names) => `${names.length} classes: ${shortened(names, 12)}`;
 const shortened = (names, most) => names.slice(0, most).join(", ") + (names.length > most ? ", …" : "");
 
-/** Asks once more before it deletes. */
-function deleteButton(dataset) {
-  let sure = false;
-  const button = h("button", { type: "button", class: "small", click: pressed, blur: () => ((sure = false), say(button, "Delete")) }, "Delete");
-  function pressed() {
-    if (!sure) {
-      sure = true;
-      say(button, "Really delete?");
-      return;
-    }
-    busy(button, async () => {
-      await remove(`/datasets/${encodeURIComponent(dataset.id)}`);
-      button.closest("li").remove();
-    }, (failure) => button.closest("li").append(h("p", { class: "problem", role: "alert" }, failure.message)));
-  }
-  return button;
+function removal(dataset, card) {
+  const action = async () => {
+    await remove(`/datasets/${encodeURIComponent(dataset.id)}`);
+    card().remove();
+  };
+  return deleteButton(action, (failure) => card().append(h("p", { class: "problem", role: "alert" }, failure.message)));
 }
 
 // The form

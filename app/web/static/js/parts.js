@@ -88,6 +88,21 @@ export async function busy(button, action, failed) {
   }
 }
 
+/** A button that asks once more before it deletes. */
+export function deleteButton(action, failed) {
+  let sure = false;
+  const button = h("button", { type: "button", class: "small", click: pressed, blur: () => ((sure = false), say(button, "Delete")) }, "Delete");
+  function pressed() {
+    if (sure) {
+      busy(button, action, failed);
+      return;
+    }
+    sure = true;
+    say(button, "Really delete?");
+  }
+  return button;
+}
+
 /** Copy what `text()` gives; the button says so for a moment. */
 export function copies(button, text) {
   const label = button.textContent;

@@ -5,7 +5,7 @@ import { $, h, keyed, say, whenChanged } from "./dom.js";
 import { saveThroughKey } from "./download.js";
 import { bytes, duration, elapsed, metric, number, words } from "./format.js";
 import { pause, repeat } from "./live.js";
-import { badge, bar, busy, pill, time, updateBar } from "./parts.js";
+import { badge, bar, busy, deleteButton, pill, refreshTimes, time, updateBar } from "./parts.js";
 import * as problems from "./problems.js";
 
 const BUSY_S = 1;
@@ -13,7 +13,8 @@ const IDLE_S = 5;
 const MOST = 20;
 const SPLITS = { test: "test split", validation: "validation split", train: "training split", all: "all rows" };
 let model = null;
-let hurry = () => {};
+let hurried = false;
+let wake = () => {};
 
 /** Offer this model's versions; the first time, begin to watch. */
 export function offerDatasets(found) {
@@ -32,18 +33,29 @@ async function datasets() {
   const { data } = await get("/datasets", { limit: 200 });
   const task = model.versions[0].task;
   const fitting = data.filter((dataset) => dataset.task === task);
+  $("whole-button").disabled = fitting.length === 0;
+  $("whole-unfit").hidden = fitting.length > 0;
   $("whole-dataset").replaceChildren(...fitting.map(({ name }) => new Option(name)));
   $("whole-dataset").value = model.versions.map(({ dataset }) => dataset?.name).find((name) => fitting.some((one) => one.name === name)) ?? fitting[0]?.name ?? "";
   return null;
 }
 
 async function list() {
-  const { data } = await get("/predictions", { model: model.name, limit: MOST });
+  hurried = false;
+  const { data, has_more: more } = await get("/predictions", { model: model.name, limit: MOST });
   $("wholes-empty").hidden = data.length > 0;
   keyed($("wholes"), data, ({ id }) => id, card, update);
+  $("wholes-more").hidden = !more;
+  refreshTimes();
   const active = data.some(({ status }) => status === "queued" || status === "running");
-  await Promise.race([pause(active ? BUSY_S : IDLE_S), new Promise((done) => (hurry = done))]);
+  if (!hurried) await Promise.race([pause(active ? BUSY_S : IDLE_S), new Promise((done) => (wake = done))]);
   return 0;
+}
+
+/** Ask again at once. */
+function hurry() {
+  hurried = true;
+  wake();
 }
 
 function submit(event) {
@@ -87,8 +99,7 @@ function update(element, one) {
   find("progress").hidden = !active;
   updateBar(find("bar"), asJob(one));
   say(find("position"), position(one));
-  find("problem").hidden = !one.error;
-  say(find("problem"), one.error?.message ?? "");
+  whenChanged(find("problem"), [one.status, one.error], () => tell(find("problem"), one.error?.message ?? ""));
   say(find("result"), [...results(one), duration(elapsed(one))].filter((part) => part !== "–").join(" · "));
   whenChanged(find("actions"), [one.status, one.cancel_requested], () => find("actions").replaceChildren(...actions(one, find("problem"))));
 }
@@ -105,21 +116,27 @@ const results = ({ metrics }) => Object.entries(metrics).map(([name, value]) => 
 
 function actions(one, problem) {
   const path = `/predictions/${encodeURIComponent(one.id)}`;
-  const button = (label, action) => {
-    const made = h("button", { type: "button", class: "small", click: () => busy(made, async () => (await action(), hurry()), refused) }, label);
-    return made;
+  const refused = (failure) => tell(problem, failure.message);
+  const doing = (action) => async () => {
+    await action();
+    hurry();
   };
-  const refused = (failure) => {
-    problem.hidden = false;
-    say(problem, failure.message);
+  const button = (label, action) => {
+    const made = h("button", { type: "button", class: "small", click: () => busy(made, doing(action), refused) }, label);
+    return made;
   };
   if (one.status === "queued" || one.status === "running") {
     const cancel = button(one.cancel_requested ? "Cancelling…" : "Cancel", () => post(`${path}/cancel`));
     cancel.disabled = one.cancel_requested;
     return [cancel];
   }
-  const again = one.status === "succeeded" ? result(one) : button("Go on", () => create(`${path}/retry`));
-  return [h("small", {}, time(one.finished_at)), button("Delete", () => remove(path)), again];
+  const again = one.status === "succeeded" ? result(one) : button("Retry", () => create(`${path}/retry`));
+  return [h("small", {}, time(one.finished_at)), deleteButton(doing(() => remove(path)), refused), again];
+}
+
+function tell(problem, text) {
+  problem.hidden = text === "";
+  say(problem, text);
 }
 
 /** A link to the file. */
