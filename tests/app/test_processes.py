@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from app.server import environment_of, refuse_too_many
+from models.engine import is_installed
 from tests.app.serving import Registered, registered, settings_in, until
 from workers.artifacts import ArtifactStore
 from workers.database import Database
@@ -166,9 +167,8 @@ def test_what_jax_has_compiled_is_there_for_the_next_start(tmp_path: Path) -> No
     assert programs() == first
 
 
+@pytest.mark.skipif(not is_installed("openvino"), reason="the server has no such engine without it")
 def test_a_graph_that_was_exported_is_there_for_the_next_start(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-
     def answers(server: Served) -> tuple[str, bool]:
         """What all processes say, and whether any of them has torch."""
         replies = [server.predict("kept", engine="openvino") for _ in range(8)]
