@@ -24,28 +24,19 @@ class Answers:
         self._places = _places(held.classes, card)
         self.schema = schema(card, spec)
 
-    def table(self, batch: Batch, logits_BK: np.ndarray) -> pa.Table:
-        """One row for each sample of the batch; without an answer where the model's is not a finite number."""
-        answered_B = answered(logits_BK)
-        found = iter(predictions(logits_BK[answered_B], self._card, self._spec))
-        rows = [
-            {
-                "row": batch.first + offset,
-                "split": batch.split,
-                "target": target,
-                **(next(found) if is_one else {}),
-            }
-            for offset, (is_one, target) in enumerate(
-                zip(answered_B.tolist(), self._targets(batch.y), strict=True)
-            )
-        ]
-        return pa.Table.from_pylist(rows, schema=self.schema)
-
-    def counted(self, tally: Tally, batch: Batch, logits_BK: np.ndarray) -> Tally:
-        """The tally with this batch; of the answers only where the dataset's labels are some of the model's."""
-        answered_B = answered(logits_BK)
+    def add(self, tally: Tally, batch: Batch, logits_BK: np.ndarray) -> tuple[pa.Table, Tally]:
+        """One row for each sample of the batch, without an answer where the model's is not a finite number; and the
+        tally with this batch, of the answers only where the dataset's labels are some of the model's."""
+        answered_B = np.isfinite(logits_BK).all(axis=1)
         logits_BK, y_B = logits_BK[answered_B], batch.y[answered_B]
-        tally = tally.plus_unanswered(int((~answered_B).sum()))
+        found = iter(predictions(logits_BK, self._card, self._spec))
+        rows = [next(found) if is_answered else {} for is_answered in answered_B.tolist()]
+        for offset, (row, target) in enumerate(zip(rows, self._targets(batch.y), strict=True)):
+            row |= {"row": batch.first + offset, "split": batch.split, "target": target}
+        tally = self._counted(tally.plus_unanswered(len(rows) - len(y_B)), logits_BK, y_B)
+        return pa.Table.from_pylist(rows, schema=self.schema), tally
+
+    def _counted(self, tally: Tally, logits_BK: np.ndarray, y_B: np.ndarray) -> Tally:
         if self._card.signature.is_regression:
             return tally.plus_values(values(logits_BK, self._card), y_B)
         return tally if self._places is None else tally.plus_labels(logits_BK, self._places[y_B])
@@ -82,9 +73,3 @@ def _places(classes: tuple[str, ...] | None, card: ModelCard) -> np.ndarray | No
         return np.arange(outputs)
     places = {label: place for place, label in enumerate(labels_of(card, outputs))}
     return np.array([places[name] for name in classes]) if places.keys() >= set(classes) else None
-
-
-def answered(logits_BK: np.ndarray) -> np.ndarray:
-    """Which of the samples have an answer, bool [B]: one far from what the model was trained on may overflow."""
-    found_B: np.ndarray = np.isfinite(logits_BK).all(axis=1)
-    return found_B

@@ -54,8 +54,8 @@ class Run:
         """Score, a batch at each step; gives the rows of the batch. Raises OutOfMemory."""
         for batch in batches(self._dataset, self._spec.split, self._card, self.rows):
             logits = self._logits(batch.x)
-            self._waiting.append(self._answers.table(batch, logits))
-            self._tally = self._answers.counted(self._tally, batch, logits)
+            table, self._tally = self._answers.add(self._tally, batch, logits)
+            self._waiting.append(table)
             self.rows += len(batch.x)
             if self._is_due():
                 self.save()

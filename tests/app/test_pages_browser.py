@@ -141,19 +141,20 @@ def test_a_whole_dataset_is_predicted_from_the_page(
     with Tandem(tandem_up) as tandem:
         newest = max(version["version"] for version in tandem.model(name)["versions"])
         chromium.open(f"{tandem_up}/ui/models/{name}")
-        chromium.shows("#wholes-empty", "No dataset was predicted")
-        assert chromium.js("return document.querySelector('#whole-dataset').value") == "diabetes"
-        chromium.set("#whole-split", "all")
-        chromium.set("#whole-version", str(newest))
-        chromium.set("#whole-engine", "jax")
-        chromium.set("#whole-format", "jsonl")
-        chromium.click("#whole-button")
-        chromium.shows("#wholes li .status", "succeeded", TRAINING_S)
-        said = chromium.text("#wholes li")
+        chromium.shows("#predictions-empty", "No dataset was predicted")
+        chromium.shows("#prediction-dataset", "diabetes")
+        assert chromium.js("return document.querySelector('#prediction-dataset').value") == "diabetes"
+        chromium.set("#prediction-split", "all")
+        chromium.set("#prediction-version", str(newest))
+        chromium.set("#prediction-engine", "jax")
+        chromium.set("#prediction-format", "jsonl")
+        chromium.click("#prediction-button")
+        chromium.shows("#predictions li .status", "succeeded", TRAINING_S)
+        said = chromium.text("#predictions li")
         assert "442 of 442 rows" in said
         assert f"all rows, version {newest}" in said
         assert "rmse" in said
-        link = chromium.js("return document.querySelector('#wholes li a.button').href")
+        link = chromium.js("return document.querySelector('#predictions li a.button').href")
         lines = httpx.get(link).text.splitlines()
         assert len(lines) == 442
         assert {"row", "split", "target", "value"} <= json.loads(lines[-1]).keys()
@@ -161,14 +162,18 @@ def test_a_whole_dataset_is_predicted_from_the_page(
         # One that another client made is seen too, and deleted.
         body = {"model": name, "dataset": "diabetes", "engine": "torch"}
         httpx.post(f"{tandem_up}/predictions", json=body).raise_for_status()
-        chromium.shows("#wholes li + li", "diabetes", LOADING_S)
-        chromium.shows("#wholes li:first-child .status", "succeeded", TRAINING_S)
-        chromium.click("#wholes li:first-child button")
-        chromium.shows("#wholes li:first-child button", "Really delete?")
-        chromium.click("#wholes li:first-child button")
-        chromium.shows("#wholes li:first-child", "all rows")
+        chromium.shows("#predictions li + li", "diabetes", LOADING_S)
+        chromium.shows("#predictions li:first-child .status", "succeeded", TRAINING_S)
+        chromium.click("#predictions li:first-child button")
+        chromium.shows("#predictions li:first-child button", "Really delete?")
+        chromium.click("#predictions li:first-child button")
+        chromium.shows("#predictions li:first-child", "all rows")
         assert (
-            len(chromium.js("return [...document.querySelectorAll('#wholes li')].map(one => one.dataset.id)"))
+            len(
+                chromium.js(
+                    "return [...document.querySelectorAll('#predictions li')].map(one => one.dataset.id)"
+                )
+            )
             == 1
         )
 
@@ -177,25 +182,25 @@ def test_a_prediction_is_cancelled_and_retried(window: Browser, tmp_path: Path) 
     with running(settings_in(tmp_path)) as server:  # no worker: it stays queued
         registered(server.services, name="waiting")
         window.open(f"{_url(server)}ui/models/waiting")
-        window.shows("#whole-dataset", "digits")
-        window.click("#whole-button")
-        window.shows("#wholes li .position", "waits for a worker")
-        window.click("#wholes li button")
-        window.shows("#wholes li .status", "cancelled")
-        window.js("[...document.querySelectorAll('#wholes button')].at(-1).click()")
-        window.shows("#wholes li + li .status", "cancelled")
-        window.shows("#wholes li:first-child .status", "queued")
+        window.shows("#prediction-dataset", "digits")
+        window.click("#prediction-button")
+        window.shows("#predictions li .position", "waits for a worker")
+        window.click("#predictions li button")
+        window.shows("#predictions li .status", "cancelled")
+        window.js("[...document.querySelectorAll('#predictions button')].at(-1).click()")
+        window.shows("#predictions li + li .status", "cancelled")
+        window.shows("#predictions li:first-child .status", "queued")
 
 
 def test_a_dataset_that_cannot_be_predicted_is_explained(
     tandem_up: str, trained: dict[str, Job], window: Browser
 ) -> None:
     window.open(f"{tandem_up}/ui/models/{trained['torch'].name}")
-    window.shows("#whole-dataset", "diabetes")
-    window.js("document.querySelector('#whole-dataset').replaceChildren(new Option('digits'))")
-    window.click("#whole-button")
-    window.shows("#whole .problem")
-    assert window.js("return document.activeElement.id") == "whole-dataset"
+    window.shows("#prediction-dataset", "diabetes")
+    window.js("document.querySelector('#prediction-dataset').replaceChildren(new Option('digits'))")
+    window.click("#prediction-button")
+    window.shows("#prediction .problem")
+    assert window.js("return document.activeElement.id") == "prediction-dataset"
 
 
 def test_another_version_becomes_champion(tandem_up: str, trained: dict[str, Job], chromium: Browser) -> None:

@@ -21,7 +21,9 @@ def test_servers_are_compared_on_the_same_weights() -> None:
     rates = re.findall(r"^  (\S.*?) +2 connections +(\d+) requests/s", done.stdout, re.MULTILINE)
     assert [name for name, _ in rates] == ["parse-only", "fastapi", "tandem torch", "tandem torch x2"]
     assert all(int(rate) > 10 for _, rate in rates)
-    assert re.search(r"tandem torch +first answer after [\d.]+ s, \d+ MB", done.stdout)
+    assert re.search(
+        r"tandem torch +first answer after [\d.]+ s, of the next start after [\d.]+ s, \d+ MB", done.stdout
+    )
     assert re.search(
         r"ratio: tandem torch +2 connections: [\d.]+ of fastapi, p50 [\d.]+ of fastapi's", done.stdout
     )

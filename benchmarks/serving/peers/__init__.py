@@ -112,6 +112,8 @@ def _row_of_v2(value: Any) -> Mapping[str, Any]:
     return {"inputs": [one]}
 
 
+LIMITS = ("parse-only", "parse-only x2")
+"""Peers that only parse, in one process and in two: what a server can give at most."""
 PEERS: tuple[Peer, ...] = (
     Peer("parse-only", (), _uvicorn("parse_only"), label=lambda answer: -1),
     Peer("parse-only x2", (), _uvicorn("parse_only", "--workers", "2"), label=lambda answer: -1),

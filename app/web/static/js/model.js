@@ -6,7 +6,7 @@ import { saveThroughKey } from "./download.js";
 import { bytes, compact, metric, words } from "./format.js";
 import { badge, busy, jobPath, time } from "./parts.js";
 import { offer } from "./try_it.js";
-import { offerDatasets } from "./whole_datasets.js";
+import { offerPredictions } from "./dataset_predictions.js";
 
 const name = $("page").dataset.model;
 const path = `/models/${encodeURIComponent(name)}`;
@@ -22,7 +22,7 @@ async function refresh() {
   showAbout(model);
   showVersions(model);
   offer(model);
-  offerDatasets(model);
+  offerPredictions(model);
 }
 
 function showAbout(model) {

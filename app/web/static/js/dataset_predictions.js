@@ -17,14 +17,14 @@ let hurried = false;
 let wake = () => {};
 
 /** Offer this model's versions; the first time, begin to watch. */
-export function offerDatasets(found) {
+export function offerPredictions(found) {
   const first = model === null;
-  const chosen = first ? found.champion : $("whole-version").value;
+  const chosen = first ? found.champion : $("prediction-version").value;
   model = found;
-  $("whole-version").replaceChildren(...found.versions.map(({ version }) => new Option(version, version)));
-  $("whole-version").value = chosen;
+  $("prediction-version").replaceChildren(...found.versions.map(({ version }) => new Option(version, version)));
+  $("prediction-version").value = chosen;
   if (!first) return;
-  $("whole").addEventListener("submit", submit);
+  $("prediction").addEventListener("submit", submit);
   repeat(list);
   repeat(datasets);
 }
@@ -33,19 +33,19 @@ async function datasets() {
   const { data } = await get("/datasets", { limit: 200 });
   const task = model.versions[0].task;
   const fitting = data.filter((dataset) => dataset.task === task);
-  $("whole-button").disabled = fitting.length === 0;
-  $("whole-unfit").hidden = fitting.length > 0;
-  $("whole-dataset").replaceChildren(...fitting.map(({ name }) => new Option(name)));
-  $("whole-dataset").value = model.versions.map(({ dataset }) => dataset?.name).find((name) => fitting.some((one) => one.name === name)) ?? fitting[0]?.name ?? "";
+  $("prediction-button").disabled = fitting.length === 0;
+  $("prediction-unfit").hidden = fitting.length > 0;
+  $("prediction-dataset").replaceChildren(...fitting.map(({ name }) => new Option(name)));
+  $("prediction-dataset").value = model.versions.map(({ dataset }) => dataset?.name).find((name) => fitting.some((one) => one.name === name)) ?? fitting[0]?.name ?? "";
   return null;
 }
 
 async function list() {
   hurried = false;
   const { data, has_more: more } = await get("/predictions", { model: model.name, limit: MOST });
-  $("wholes-empty").hidden = data.length > 0;
-  keyed($("wholes"), data, ({ id }) => id, card, update);
-  $("wholes-more").hidden = !more;
+  $("predictions-empty").hidden = data.length > 0;
+  keyed($("predictions"), data, ({ id }) => id, card, update);
+  $("predictions-more").hidden = !more;
   refreshTimes();
   const active = data.some(({ status }) => status === "queued" || status === "running");
   if (!hurried) await Promise.race([pause(active ? BUSY_S : IDLE_S), new Promise((done) => (wake = done))]);
@@ -60,19 +60,19 @@ function hurry() {
 
 function submit(event) {
   event.preventDefault();
-  problems.clear($("whole"));
+  problems.clear($("prediction"));
   const body = {
-    model: `${model.name}@${$("whole-version").value}`,
-    dataset: $("whole-dataset").value,
-    split: $("whole-split").value,
-    engine: $("whole-engine").value,
-    format: $("whole-format").value,
+    model: `${model.name}@${$("prediction-version").value}`,
+    dataset: $("prediction-dataset").value,
+    split: $("prediction-split").value,
+    engine: $("prediction-engine").value,
+    format: $("prediction-format").value,
   };
   const start = async () => {
     await create("/predictions", body);
     hurry();
   };
-  busy($("whole-button"), start, (failure) => problems.show($("whole"), failure));
+  busy($("prediction-button"), start, (failure) => problems.show($("prediction"), failure));
 }
 
 function card(one) {
