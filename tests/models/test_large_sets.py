@@ -166,23 +166,27 @@ def test_training_does_not_read_a_large_set_into_memory(images, framework):
 # --- what comes next is read while a step runs ----------------------------------------------------------------------
 
 
+MOST = 0.9
+"""Of the rows whose reading was advised: the system may pass over a page, which is then read when it is used."""
+
+
 def in_memory(x, rows):
-    """Whether all pages of these rows of a mapped array are in the system's cache."""
+    """The share of these rows of a mapped array whose pages are all in the system's cache."""
     libc = ctypes.CDLL(None, use_errno=True)
+    found = 0
     for row in rows.ravel():
         begin = x[row].ctypes.data
         start = begin // PAGESIZE * PAGESIZE
         pages = (ctypes.c_ubyte * -(-(begin + x[row].nbytes - start) // PAGESIZE))()
         assert libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(len(pages) * PAGESIZE), pages) == 0
-        if not all(page & 1 for page in pages):
-            return False
-    return True
+        found += all(page & 1 for page in pages)
+    return found / rows.size
 
 
 def comes(x, rows):
-    """Wait a little for them, without reading them."""
+    """Wait a little for most of them, without reading them; the share that came."""
     end = time.monotonic() + 10
-    while not (found := in_memory(x, rows)) and time.monotonic() < end:
+    while (found := in_memory(x, rows)) < MOST and time.monotonic() < end:
         time.sleep(0.005)
     return found
 
@@ -197,7 +201,7 @@ def on_disk(tmp_path):
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     _, arrays = mapped.read(path)
-    if in_memory(arrays["x"], np.arange(600, 700)):
+    if in_memory(arrays["x"], np.arange(600, 700)) > 1 - MOST:
         pytest.skip("this file system keeps its files in memory")
     return arrays["x"]
 
@@ -205,8 +209,8 @@ def on_disk(tmp_path):
 def test_rows_that_are_read_ahead_come_without_being_waited_for(on_disk):
     rows = np.arange(400, 1200, 40)
     read_ahead(on_disk, rows)
-    assert comes(on_disk, rows)
-    assert not in_memory(on_disk, np.arange(420, 440))
+    assert comes(on_disk, rows) >= MOST
+    assert in_memory(on_disk, np.arange(420, 440)) < 1 - MOST
 
 
 def test_reading_ahead_is_for_files_only():
@@ -265,7 +269,7 @@ def test_the_samples_of_the_next_steps_are_fetched_before_they_are_needed(on_dis
     definition = Definition(spec.model, signature, dataset.preprocessing.normalisation)
     fit(engine, definition, resolved, dataset, TrainingState({}), Watch(), device="cpu")
     assert len(engine.reader.found) >= 3
-    assert all(engine.reader.found)
+    assert min(engine.reader.found) >= MOST
 
 
 def test_more_than_the_disk_has_room_for_is_refused_at_once(tmp_path):
