@@ -50,6 +50,8 @@ def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable
     # Each of the serving threads computes a batch of its own: together they have as many threads as there are cores.
     threads = default_threads(settings.serving_threads * settings.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # XLA's name for the size of its pool, which all batches of a process share.
+    os.environ.setdefault("NPROC", str(default_threads(settings.processes)))
     for name, value in compiled_programs(settings).items():
         os.environ.setdefault(name, value)
     if settings.serving_device == "cpu":

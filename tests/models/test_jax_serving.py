@@ -14,7 +14,7 @@ from models import engine
 from models.catalog import architectures
 from models.engine import Definition
 from models.frameworks.jax.compilation import FUSED_REDUCTIONS, Compiler
-from models.frameworks.jax.serving import LARGEST_BUCKET
+from models.frameworks.jax.serving import LARGEST_BUCKET, LEAST_BUCKET, largest_bucket
 from models.initial import initial_weights
 from models.preprocessing import Normalisation
 from models.signature import ImageInput, Signature, TableInput
@@ -69,6 +69,19 @@ def test_what_is_compiled_ahead_serves_batches_of_every_size():
     for rows in range(1, 17):
         assert subject.logits(batch("mlp", rows)).shape == (rows, 7)
     assert subject._forward._compiled == before
+
+
+@pytest.mark.parametrize(
+    ("map_bytes", "rows"),
+    [
+        (0, LARGEST_BUCKET),
+        (4 * 8 * 8 * 32, LARGEST_BUCKET),
+        (4 * 32 * 32 * 32, 16),
+        (4 * 224 * 224 * 64, LEAST_BUCKET),
+    ],
+)
+def test_networks_with_large_maps_compute_small_batches(map_bytes, rows):
+    assert largest_bucket(map_bytes) == rows
 
 
 def test_while_it_compiles_ahead_it_makes_do_with_what_is_there():

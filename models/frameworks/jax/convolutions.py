@@ -8,6 +8,8 @@ pixels 403 ms, as here 14 ms). So those are written in other ways.
 Shape suffixes: B batch, H height, W width, C channels, I inputs, O outputs; y, x pixels of a tile.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import jax
@@ -16,6 +18,8 @@ import numpy as np
 from flax import nnx
 
 from models.frameworks.jax.layers import DType, master_dtype
+from models.frameworks.jax.winograd import convolve
+from models.winograd import SIZE, best_tile
 
 _ZEROS = nnx.initializers.zeros_init()
 LARGEST_SMALL = 2
@@ -27,8 +31,13 @@ TILE = 8
 class Convolution(nnx.Conv):
     """`torch.nn.Conv2d`: [B, H, W, I] -> [B, H', W', O], zero-padded by half the kernel on each side.
 
-    The padding is explicit: Flax's 'SAME' is not symmetric at stride 2, torch's is.
+    The padding is explicit: Flax's 'SAME' is not symmetric at stride 2, torch's is. With a `tile` the kernel is
+    `models.winograd.transformed`.
     """
+
+    tile: int | None = None
+    called: Callable[[tuple[int, ...]], None] | None = None
+    """Told of the shape of each input."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, dtype: DType, *, stride: int = 1, bias: bool = False
@@ -49,10 +58,14 @@ class Convolution(nnx.Conv):
         self.size, self.stride, self.computes_in = kernel, stride, dtype
 
     def __call__(self, x_BHWI: jax.Array) -> jax.Array:  # type: ignore[override]
+        if self.called is not None:
+            self.called(x_BHWI.shape)
         sides = (-(-side // self.stride) for side in x_BHWI.shape[1:3])
-        if self.size == 1 or min(sides) > LARGEST_SMALL:
+        if self.tile is None and (self.size == 1 or min(sides) > LARGEST_SMALL):
             return super().__call__(x_BHWI)
-        y_BHWO = self._as_matrices(x_BHWI.astype(self.computes_in))
+        x_BHWI = x_BHWI.astype(self.computes_in)
+        kernel, tile = self.kernel[...], self.tile
+        y_BHWO = self._as_matrices(x_BHWI) if tile is None else convolve(x_BHWI, kernel, tile)
         return y_BHWO if self.bias is None else y_BHWO + self.bias[...].astype(self.computes_in)
 
     def _as_matrices(self, x_BHWI: jax.Array) -> jax.Array:
@@ -81,6 +94,28 @@ def _meetings(side: int, size: int, stride: int) -> list[tuple[int, int]]:
         for place in range(size)
         if any(margin <= place + stride * output < margin + side for output in range(outputs))
     ]
+
+
+def choose_tiles(network: nnx.Module, shape: tuple[int, ...], dtype: DType) -> int:
+    """Give each convolution of a network that predicts from an image, [1, H, W, C], the tile that is best for it.
+
+    Returns the size of the largest map of one image that a convolution takes or gives, in bytes of float32.
+    """
+    layers = [layer for _, layer in nnx.iter_modules(network) if isinstance(layer, Convolution)]
+    shapes: dict[int, tuple[int, ...]] = {}
+    for number, layer in enumerate(layers):
+        layer.called = partial(shapes.__setitem__, number)
+    graph, state = nnx.split(network)
+    jax.eval_shape(lambda state: nnx.merge(graph, state)(jnp.zeros(shape, dtype), training=False), state)
+    largest = 0
+    for number, layer in enumerate(layers):
+        layer.called = None
+        _, height, width, inputs = shapes[number]
+        if layer.size == SIZE and layer.stride == 1:
+            layer.tile = best_tile(inputs, layer.out_features, height, width)
+        pixels = height * width
+        largest = max(largest, 4 * pixels * inputs, 4 * pixels * layer.out_features // layer.stride**2)
+    return largest
 
 
 def convolution(inputs: int, outputs: int, kernel: int, dtype: DType, *, stride: int = 1) -> Convolution:

@@ -16,6 +16,7 @@ from flax import nnx
 from models.frameworks.jax.convolutions import Convolution, DepthwiseConvolution, PatchConvolution
 from models.frameworks.jax.layers import BatchNorm, FlattenLinear, TorchParam
 from models.frameworks.jax.pooling import PooledLinear
+from models.winograd import transformed
 
 Convert = Callable[[Any, np.ndarray], np.ndarray]
 """From a layer and one of its tensors to the same tensor in the other layout."""
@@ -82,6 +83,11 @@ def _hwio_to_oihw(layer: Any, array: np.ndarray) -> np.ndarray:
     return array.transpose(3, 2, 0, 1)
 
 
+def _to_kernel(layer: Convolution, array: np.ndarray) -> np.ndarray:
+    kernel_HWIO = _oihw_to_hwio(layer, array)
+    return kernel_HWIO if layer.tile is None else transformed(kernel_HWIO, layer.tile)
+
+
 def _o_chw_to_hwc_o(layer: FlattenLinear, array: np.ndarray) -> np.ndarray:
     *sizes, channels = layer.sample
     outputs = array.shape[0]
@@ -108,7 +114,7 @@ LAYOUTS: Mapping[type, Mapping[str, Layout]] = {
     },
     FlattenLinear: FLATTENED,
     PooledLinear: FLATTENED,
-    Convolution: CONVOLUTION,
+    Convolution: CONVOLUTION | {"kernel": Layout("weight", _to_kernel, _hwio_to_oihw)},
     PatchConvolution: CONVOLUTION,
     DepthwiseConvolution: CONVOLUTION,
     BatchNorm: {

@@ -10,11 +10,12 @@ from flax import nnx
 
 from models.architecture import Spec, Tensor
 from models.catalog import declarations, implementation
+from models.frameworks.jax.convolutions import choose_tiles
 from models.frameworks.jax.layers import BatchNorm, DType, master_dtype
 from models.frameworks.jax.layout import places
 from models.frameworks.jax.noise import Dropout, mixed
 from models.noise import site_key
-from models.signature import Signature
+from models.signature import ImageInput, Signature
 from models.training import Precision
 from models.weights import Weights
 
@@ -35,13 +36,23 @@ class Network:
     """
 
     def __init__(
-        self, spec: Spec, signature: Signature, precision: Precision, *, freezes_backbone: bool = False
+        self,
+        spec: Spec,
+        signature: Signature,
+        precision: Precision,
+        *,
+        freezes_backbone: bool = False,
+        winograd: bool = False,
     ) -> None:
+        """`winograd`: for a network that only predicts; convolutions take fewer multiplications (`models.winograd`)."""
         dtype = DTYPES[precision]
         self.master = master_dtype(dtype)
         module = nnx.eval_shape(lambda: implementation(spec, "jax").build(spec, signature, dtype))
         if freezes_backbone:
             _freeze_statistics(module, spec)
+        self.map_bytes = 0
+        if winograd and isinstance(signature.input, ImageInput):
+            self.map_bytes = choose_tiles(module, (1, *signature.input.shape), dtype)
         self.graph, state = nnx.split(module)
         self.variables = dict(nnx.to_flat_state(state))
         self.places = places(module)
