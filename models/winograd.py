@@ -24,8 +24,8 @@ LARGEST_BYTES = 32 << 20
 BATCH = 4
 """Images that are computed together, when tiles are compared."""
 MOVED = 25
-"""Multiplications in the time of one number that is transformed. These two were fitted to measurements of layers from
-32 to 512 channels in XLA on an AMD EPYC with AVX-512; see docs/serving.md."""
+"""Multiplications in the time of one number that is transformed. It and `FETCHED` were fitted to measurements of layers
+from 32 to 512 channels in XLA, on an AMD EPYC with AVX-512."""
 FETCHED = 13
 """Multiplications in the time in which a weight comes from memory."""
 
@@ -106,5 +106,5 @@ def transformed_bytes(inputs: int, outputs: int, height: int, width: int, tile: 
 def transformed(kernel_HWIO: np.ndarray, tile: int) -> np.ndarray:
     """G @ kernel @ G.T for each pair of channels: [3, 3, I, O] -> [P, I, O], P row by row; of the kernel's dtype."""
     G = TRANSFORMS[tile].G
-    found: np.ndarray = np.einsum("ph,hwio,qw->pqio", G, kernel_HWIO.astype(np.float64), G, optimize=True)
-    return found.reshape(-1, *kernel_HWIO.shape[2:]).astype(kernel_HWIO.dtype, order="C")
+    found: np.ndarray = np.kron(G, G) @ kernel_HWIO.reshape(SIZE * SIZE, -1).astype(np.float64)
+    return found.astype(kernel_HWIO.dtype).reshape(-1, *kernel_HWIO.shape[2:])

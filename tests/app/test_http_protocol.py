@@ -19,22 +19,29 @@ GET = b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 def raw(address: tuple[str, int], *pieces: bytes, pause_s: float = 0.1) -> bytes:
-    """What comes back when these bytes are sent one after the other."""
+    """What comes back when these bytes are sent one after the other: an answer to each request, or fewer if the server
+    closes the connection."""
+    requests = b"".join(pieces).count(b"POST /")
+    found = b""
     with socket.create_connection(address, timeout=10) as line:
         for piece in pieces:
             line.sendall(piece)
             time.sleep(pause_s)
-        return line.recv(65536)
+        while len(answers(found)) < requests and (more := line.recv(65536)):
+            found += more
+    return found
 
 
 def answers(found: bytes) -> list[tuple[int, Any]]:
-    """Status and body of each."""
+    """Status and body of each that is whole."""
     told = []
-    while found:
+    while b"\r\n\r\n" in found:
         top, _, rest = found.partition(b"\r\n\r\n")
         size = next(
             int(line[15:]) for line in top.lower().split(b"\r\n") if line.startswith(b"content-length:")
         )
+        if len(rest) < size:
+            break
         told.append((int(top[9:12]), json.loads(rest[:size])))
         found = rest[size:]
     return told

@@ -85,12 +85,11 @@ def test_batches_at_a_time_leave_each_its_threads(cores, threads, expected):
     assert found.streams(cores, threads) == expected
 
 
-def test_a_slight_network_has_one_thread_and_a_large_one_has_more():
-    definition, weights = about("linear")
+@pytest.mark.parametrize(("slight_s", "expected"), [(60.0, 2), (0.0, 1)], ids=["slight", "large"])
+def test_a_slight_network_has_one_thread_and_a_large_one_has_more(slight_s, expected, monkeypatch):
     server = engine.load_server("openvino")
-    assert server.predictor(definition, weights, cores=2).streams == 2
-    definition, weights = about("resnet50")
-    assert server.predictor(definition, weights, cores=2).streams == 1
+    monkeypatch.setattr(server.serving, "SLIGHT_S", slight_s)
+    assert server.predictor(*about("linear"), cores=2).streams == expected
 
 
 def test_a_graph_is_of_its_weights_network_and_makers(monkeypatch):

@@ -14,7 +14,7 @@ from models.frameworks.jax.serving import JaxPredictor
 from models.initial import initial_weights
 from models.preprocessing import Normalisation
 from models.signature import ImageInput, Signature
-from models.winograd import LARGEST_BYTES, SMALLEST, TRANSFORMS, best_tile, transformed, transformed_bytes
+from models.winograd import SMALLEST, TRANSFORMS, best_tile, transformed, transformed_bytes
 
 
 def convolved(x_BHWI, kernel_HWIO):
@@ -83,10 +83,8 @@ def test_a_kernel_is_transformed_row_by_row():
         (512, 512, SMALLEST - 1, None),
     ],
 )
-def test_the_tile_is_the_best_that_was_measured(inputs, outputs, side, tile):
+def test_the_tile_that_is_taken(inputs, outputs, side, tile):
     assert best_tile(inputs, outputs, side, side) == tile
-    if tile:
-        assert transformed_bytes(inputs, outputs, side, side, tile) <= LARGEST_BYTES
 
 
 # --- in networks ----------------------------------------------------------------------------------------------------
@@ -110,7 +108,6 @@ def tiles(network):
     "about",
     [
         definition("resnet18", 32, stem="cifar"),
-        definition("resnet50", 64),
         definition("vgg11", 64),
         definition("cnn", 28, width=32),
     ],
@@ -120,9 +117,17 @@ def test_predictions_are_those_of_the_other_framework(about):
     weights = initial_weights(about.spec, about.signature, 0)
     predictors = [engine.load(framework).predictor(about, weights) for framework in ("jax", "torch")]
     assert any(tiles(predictors[0]._forward.network))
-    x = np.random.default_rng(0).integers(0, 256, (11, *about.signature.input.shape), dtype=np.uint8)
+    x = np.random.default_rng(0).integers(0, 256, (3, *about.signature.input.shape), dtype=np.uint8)
     found, expected = (one.logits(x) for one in predictors)
-    np.testing.assert_allclose(found, expected, atol=2e-5 * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_a_network_with_large_maps_computes_small_batches():
+    about = definition("resnet18", 32, stem="cifar")
+    subject = engine.load("jax").predictor(about, initial_weights(about.spec, about.signature, 0))
+    assert subject._forward.network.map_bytes == 4 * 32 * 32 * 64
+    subject.logits(np.zeros((11, *about.signature.input.shape), np.uint8))
+    assert sorted(rows for rows, *_ in subject._forward._compiled) == [4, 8]
 
 
 def test_networks_that_learn_or_compute_in_less_precision_do_without():

@@ -19,10 +19,10 @@ from flax import nnx
 
 from models.frameworks.jax.layers import DType, master_dtype
 from models.frameworks.jax.winograd import convolve
-from models.winograd import SIZE, best_tile
+from models.winograd import SIZE, SMALLEST, best_tile
 
 _ZEROS = nnx.initializers.zeros_init()
-LARGEST_SMALL = 2
+LARGEST_SMALL = SMALLEST - 1
 """Maps of up to so many pixels a side are multiplied as matrices."""
 TILE = 8
 """Pixels a side of the tiles over which a depthwise kernel's gradient is summed."""
@@ -36,8 +36,8 @@ class Convolution(nnx.Conv):
     """
 
     tile: int | None = None
-    called: Callable[[tuple[int, ...]], None] | None = None
-    """Told of the shape of each input."""
+    tell_shape: Callable[[tuple[int, ...]], None] | None = None
+    """Called with the shape of each input."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, dtype: DType, *, stride: int = 1, bias: bool = False
@@ -58,8 +58,8 @@ class Convolution(nnx.Conv):
         self.size, self.stride, self.computes_in = kernel, stride, dtype
 
     def __call__(self, x_BHWI: jax.Array) -> jax.Array:  # type: ignore[override]
-        if self.called is not None:
-            self.called(x_BHWI.shape)
+        if self.tell_shape is not None:
+            self.tell_shape(x_BHWI.shape)
         sides = (-(-side // self.stride) for side in x_BHWI.shape[1:3])
         if self.tile is None and (self.size == 1 or min(sides) > LARGEST_SMALL):
             return super().__call__(x_BHWI)
@@ -104,12 +104,12 @@ def choose_tiles(network: nnx.Module, shape: tuple[int, ...], dtype: DType) -> i
     layers = [layer for _, layer in nnx.iter_modules(network) if isinstance(layer, Convolution)]
     shapes: dict[int, tuple[int, ...]] = {}
     for number, layer in enumerate(layers):
-        layer.called = partial(shapes.__setitem__, number)
+        layer.tell_shape = partial(shapes.__setitem__, number)
     graph, state = nnx.split(network)
     jax.eval_shape(lambda state: nnx.merge(graph, state)(jnp.zeros(shape, dtype), training=False), state)
     largest = 0
     for number, layer in enumerate(layers):
-        layer.called = None
+        layer.tell_shape = None
         _, height, width, inputs = shapes[number]
         if layer.size == SIZE and layer.stride == 1:
             layer.tile = best_tile(inputs, layer.out_features, height, width)

@@ -44,13 +44,15 @@ class Network:
         freezes_backbone: bool = False,
         winograd: bool = False,
     ) -> None:
-        """`winograd`: for a network that only predicts; convolutions take fewer multiplications (`models.winograd`)."""
+        """`winograd`: for a network that only predicts; convolutions take fewer multiplications (`models.winograd`).
+        Their kernels are transformed on the way to the device, and have no way back (`to_canonical`)."""
         dtype = DTYPES[precision]
         self.master = master_dtype(dtype)
         module = nnx.eval_shape(lambda: implementation(spec, "jax").build(spec, signature, dtype))
         if freezes_backbone:
             _freeze_statistics(module, spec)
         self.map_bytes = 0
+        """Of the largest map of an image that a convolution takes or gives, with `winograd`; else 0."""
         if winograd and isinstance(signature.input, ImageInput):
             self.map_bytes = choose_tiles(module, (1, *signature.input.shape), dtype)
         self.graph, state = nnx.split(module)

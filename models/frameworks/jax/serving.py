@@ -25,11 +25,11 @@ from models.signature import Signature, TokenInput
 from models.weights import Weights
 
 LARGEST_BUCKET = 64
-"""Batches are filled up to a power of two, each compiled once; larger ones run in pieces of this size,"""
+"""Batches are filled up to a power of two, each compiled once; larger ones run in pieces of this size."""
 LEAST_BUCKET = 8
-"""but where they have large maps in smaller ones, down to this,"""
+"""Networks with large maps run in smaller pieces, but no smaller ones than this."""
 MAP_BYTES = 2 << 20
-"""so that one map of a whole piece takes no more than this: several of them should fit into a cache."""
+"""Of one map of a whole piece: several of them should fit into a cache."""
 Shape = tuple[int, ...]
 
 
@@ -41,12 +41,12 @@ class Forward:
     ) -> None:
         self._device, self.precision = device, precision
         with scope(device, precision):
-            exact = device.platform == "cpu" and precision == "float32"
-            self.network = Network(spec, signature, precision, winograd=exact)
+            winograd = device.platform == "cpu" and precision == "float32"
+            self.network = Network(spec, signature, precision, winograd=winograd)
         self._compiler = Compiler(device, convolves=self.network.convolves)
         self._compiled: dict[Shape, Callable[..., jax.Array]] = {}
         self._lock = Lock()
-        self.largest = largest_bucket(self.network.map_bytes)
+        self.largest_bucket = largest_bucket(self.network.map_bytes)
         self.warming = 0
         """How many threads compile ahead now."""
 
@@ -54,7 +54,7 @@ class Forward:
         """The size of the next batch where these samples are to be computed: the next power of two, but while that is
         still being compiled ahead, a size that is there."""
         rows, (_, *sample) = len(x), shape_of(x)
-        exact = min(self.largest, 1 << (rows - 1).bit_length())
+        exact = min(self.largest_bucket, 1 << (rows - 1).bit_length())
         if not self.warming or (exact, *sample) in self._compiled:
             return exact
         there = sorted(size for size, *shape in tuple(self._compiled) if shape == sample)
@@ -130,7 +130,7 @@ class JaxPredictor:
 
     def warm_up(self, example: np.ndarray, rows: int) -> None:
         """See `models.engine.Predictor.warm_up`. The largest batch is compiled first: with it all others run too."""
-        largest = min(self._forward.largest, 1 << (rows - 1).bit_length())
+        largest = min(self._forward.largest_bucket, 1 << (rows - 1).bit_length())
         self._forward.warming += 1
         try:
             for size in (largest, *(1 << power for power in range(largest.bit_length() - 1))):
