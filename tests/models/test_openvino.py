@@ -15,7 +15,7 @@ import torch
 from models import engine
 from models.durable import sha256_of
 from models.engine import Definition
-from models.errors import NotInstalled, NotSupported
+from models.errors import NotInstalled, NotSupported, Unavailable
 from models.initial import initial_weights
 from models.kept_files import KeptFiles
 from models.signature import Signature
@@ -65,16 +65,31 @@ def test_every_batch_gives_torchs_logits(name, kept):
         _check(found, reference, name)
 
 
-def test_a_process_that_finds_the_graph_does_without_torch(kept):
+def test_a_process_that_predicts_does_without_torch(kept):
+    """A trace replaces what torch's modules do in the whole process, predictions of other threads among it."""
+
     def started():
         command = [sys.executable, "-c", STARTED, "cnn", str(kept.folder)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout.split()
 
-    (exported, first), (read, again) = started(), started()
-    assert (exported, read) == ("True", "False")
-    assert first == again
+    imported, first = started()
+    (written,) = [one.stat().st_ino for one in graphs(kept)]
+    assert started() == [imported, first]
+    assert imported == "False"
+    assert [one.stat().st_ino for one in graphs(kept)] == [written]
+
+
+def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
+    monkeypatch.setattr(
+        importlib.import_module("models.frameworks.openvino.graphs"), "EXPORTER", "models.nowhere"
+    )
+    with pytest.raises(
+        Unavailable, match=r"exports the graph of 'mlp' failed: .*No module named models\.nowhere"
+    ):
+        predictors("mlp", kept=kept)
+    assert not kept.folder.exists() or list(kept.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
-"""A network as a graph of OpenVINO's, by way of torch.export. Imports torch and its compiler, which takes seconds."""
+"""A network as a graph of OpenVINO's, by way of torch.export: `python -m models.frameworks.openvino.exporting FILE`.
+
+Reads the pickled definition and weights, writes the graph to the file, and ends with status `LACKING` where OpenVINO
+cannot have it. See `models.frameworks.openvino.graphs`.
+"""
 
 import models.frameworks.torch.vision  # noqa: F401 - before anything that traces
 
 # isort: split
 import logging
-import threading
+import pickle
+import sys
+from pathlib import Path
 
 import openvino
 import torch
@@ -13,31 +19,22 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch.export import Dim, ExportedProgram
 
 from models.engine import Definition
-from models.errors import NotSupported
+from models.frameworks.openvino.graphs import LACKING, write
 from models.frameworks.torch.tensors import network_of
 from models.signature import ImageInput, TableInput, TokenInput
 from models.weights import Weights
 
 EXAMPLE_TOKENS = 16
-EXPORTING = threading.Lock()
-"""torch traces by replacing methods of all modules for a while: two traces at once would not put them back."""
 # With a newer torch than OpenVINO knows, it tells of every operation that has gone, needed or not.
 logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
 
 
 def exported(definition: Definition, weights: Weights) -> openvino.Model:
-    """The network from its normalised input on. Raises NotSupported."""
+    """The network from its normalised input on. Raises OpConversionFailure."""
     # `openvino.convert_model` does the same, and reports its use to the makers besides.
     frontend = FrontEndManager().load_by_framework("pytorch")
-    try:
-        with EXPORTING:
-            decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
-            model: openvino.Model = frontend.convert(frontend.load(decoder))
-    except OpConversionFailure:
-        raise NotSupported(
-            f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use another.",
-            pointer="/engine",
-        ) from None
+    decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
+    model: openvino.Model = frontend.convert(frontend.load(decoder))
     return model
 
 
@@ -59,3 +56,16 @@ def _program(definition: Definition, weights: Weights) -> ExportedProgram:
             raise AssertionError(f"no network takes {other}")
     with torch.no_grad():
         return torch.export.export(network, (x,), dynamic_shapes=(axes,))
+
+
+def main() -> None:
+    definition, weights = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    try:
+        graph = exported(definition, weights)
+    except OpConversionFailure:
+        sys.exit(LACKING)
+    write(graph, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,37 +1,49 @@
-"""Graphs that were exported before: to export one, torch and its compiler are imported, which takes ten times as long
-as to read it."""
+"""Graphs of networks: those that were exported before, and new ones, which a process of its own exports.
+
+torch traces by replacing what all its modules do when they are called; in this process a prediction of another thread
+would end in the trace. And its compiler takes ten times as long to import as a graph to read.
+"""
 
 import hashlib
 import json
-from importlib import import_module
+import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
 
 import openvino
 
 from models.durable import sha256_of
 from models.engine import Definition
+from models.errors import NotSupported, Unavailable
 from models.kept_files import SHA256, KeptFiles
 from models.makers import makers
 from models.weights import Weights
 
 CORE = openvino.Core()
 EXPORTER = "models.frameworks.openvino.exporting"
+LACKING = 3
+"""The exporter's exit status where OpenVINO lacks one of the network's operations."""
 NETWORK, CONSTANTS = "graph.xml", "graph.bin"
 
 
 def graph_of(definition: Definition, weights: Weights, kept: KeptFiles | None) -> openvino.Model:
     """The network from its normalised input on, with these weights: the one that was kept, or a new one.
 
-    Raises NotSupported.
+    Raises NotSupported, or Unavailable where the process that exports fails.
     """
     name = f"{digest(definition, weights)}.zip"
     if (found := _found(kept, name)) is not None:
         return found
-    graph: openvino.Model = import_module(EXPORTER).exported(definition, weights)
-    if kept is not None:
-        _keep(kept, name, graph)
-    return graph
+    with TemporaryDirectory(prefix="tandem-graph-") as folder:
+        path = Path(folder, "graph.zip")
+        _export(definition, weights, path)
+        if kept is not None:
+            _keep(kept, name, path)
+        return _read(path)
 
 
 def _found(kept: KeptFiles | None, name: str) -> openvino.Model | None:
@@ -39,23 +51,50 @@ def _found(kept: KeptFiles | None, name: str) -> openvino.Model | None:
     if file is None:
         return None
     try:
-        with ZipFile(file.path) as parts:
-            return CORE.read_model(parts.read(NETWORK), parts.read(CONSTANTS))
+        return _read(file.path)
     except (OSError, BadZipFile, KeyError, RuntimeError):  # as if it had not been there
         return None
 
 
-def _keep(kept: KeptFiles, name: str, graph: openvino.Model) -> None:
+def _read(path: Path) -> openvino.Model:
+    with ZipFile(path) as parts:
+        return CORE.read_model(parts.read(NETWORK), parts.read(CONSTANTS))
+
+
+def _export(definition: Definition, weights: Weights, path: Path) -> None:
+    """Have it written to this path, by the main function of `EXPORTER`."""
+    command = [sys.executable, "-m", EXPORTER, str(path)]
+    try:
+        with path.with_suffix(".network").open("wb") as file:
+            pickle.dump((definition, dict(weights)), file, protocol=5)
+        with path.with_suffix(".network").open("rb") as file:
+            ended = subprocess.run(command, stdin=file, capture_output=True, check=False)
+    except OSError as error:
+        raise Unavailable(f"The graph of {definition.spec.name!r} could not be exported: {error}") from error
+    if ended.returncode == LACKING:
+        raise NotSupported(
+            f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use another.",
+            pointer="/engine",
+        )
+    if ended.returncode:
+        words = ended.stderr.decode(errors="replace").strip().splitlines()
+        raise Unavailable(
+            f"The process that exports the graph of {definition.spec.name!r} failed:"
+            f" {words[-1] if words else f'status {ended.returncode}'}"
+        )
+
+
+def _keep(kept: KeptFiles, name: str, path: Path) -> None:
     """A disk that is full costs nothing but another export."""
     try:
-        with kept.unfinished() as path:
-            _write(graph, path)
-            kept.keep(name, path, {SHA256: sha256_of(path)})
-    except (OSError, RuntimeError):
+        with kept.unfinished() as copy:
+            shutil.copyfile(path, copy)
+            kept.keep(name, copy, {SHA256: sha256_of(copy)})
+    except OSError:
         return
 
 
-def _write(graph: openvino.Model, path: Path) -> None:
+def write(graph: openvino.Model, path: Path) -> None:
     parts = {NETWORK: path.with_suffix(".xml"), CONSTANTS: path.with_suffix(".bin")}
     try:
         openvino.serialize(graph, parts[NETWORK], parts[CONSTANTS])
