@@ -49,6 +49,25 @@ def kept(tmp_path):
     return KeptFiles(tmp_path / "graphs", 10**9)
 
 
+@pytest.fixture
+def apart():
+    """Graphs are exported as ever, by a process of their own."""
+
+
+@pytest.fixture(autouse=True)
+def exported_here(monkeypatch, request):
+    """In this process, which has torch: one for each network would take seconds. Tests with `apart` start one."""
+    if "apart" in request.fixturenames:
+        return
+    exporting = importlib.import_module("models.frameworks.openvino.exporting")
+    module = importlib.import_module("models.frameworks.openvino.graphs")
+
+    def export(definition, weights, path):
+        module.write(exporting.exported(definition, weights), path)
+
+    monkeypatch.setattr(module, "_export", export)
+
+
 def graphs(kept):
     return sorted(kept.folder.glob("*.zip"))
 
@@ -81,6 +100,7 @@ def test_a_process_that_predicts_does_without_torch(kept):
     assert [one.stat().st_ino for one in graphs(kept)] == [written]
 
 
+@pytest.mark.usefixtures("apart")
 def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
     monkeypatch.setattr(
         importlib.import_module("models.frameworks.openvino.graphs"), "EXPORTER", "models.nowhere"
@@ -207,14 +227,16 @@ def test_threads_get_their_own_answers():
     assert not wrong
 
 
-def test_models_may_be_loaded_at_the_same_time():
-    call = torch.nn.Module.__call__
-    with ThreadPoolExecutor(3) as threads:
-        loaded = list(threads.map(predictors, ("cnn", "resnet18", "vit")))
-    assert torch.nn.Module.__call__ is call
-    for name, (found, reference) in zip(("cnn", "resnet18", "vit"), loaded, strict=True):
-        x = batch(CASES[name][1], 3)
-        np.testing.assert_allclose(found.logits(x), reference.logits(x), atol=2e-4)
+@pytest.mark.usefixtures("apart")
+def test_torch_predicts_while_graphs_are_exported():
+    definition, weights = about("cnn")
+    reference, x = engine.load_server("torch").predictor(definition, weights), batch(CASES["cnn"][1], 3)
+    expected = reference.logits(x)
+    with ThreadPoolExecutor(2) as threads:
+        loading = [threads.submit(predictors, name) for name in ("cnn", "mlp")]
+        while not all(one.done() for one in loading):
+            np.testing.assert_allclose(reference.logits(x), expected, atol=1e-5)
+    np.testing.assert_allclose(loading[0].result()[0].logits(x), expected, atol=2e-4)
 
 
 def test_nobody_is_told_of_its_use():
@@ -222,6 +244,7 @@ def test_nobody_is_told_of_its_use():
     assert sys.modules["openvino_telemetry"] is None
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_network_that_it_cannot_run_is_refused():
     spec = SPECS["bilstm"](embedding=6, hidden=5, length=24)
     signature = Signature(task="text-classification", input=TOKENS, outputs=5)
