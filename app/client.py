@@ -13,6 +13,7 @@ with Tandem("http://127.0.0.1:8000") as tandem:
 
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,6 +30,9 @@ __all__ = ["DEFAULT_URL", "Tandem", "TandemAPIError"]
 
 UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 EXPORT_TIMEOUT = httpx.Timeout(900.0, connect=5.0)
+PREDICT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+"""More than a server waits (its `predict_timeout_s`), so that it is the server that says why."""
+LOADED_AGAIN_AFTER_S = 0.5
 
 
 class Tandem(DatasetPredictions):
@@ -153,15 +157,25 @@ class Tandem(DatasetPredictions):
         engine: str = "auto",
         top_k: int | None = None,
         returns: Sequence[str] = ("labels",),
+        patience_s: float = 300.0,
     ) -> Predictions:
         """Predict with `name`, `name@version`, `name@alias` or a job's id, on engine torch, jax, openvino or auto.
 
         Each input is an image file (a Path, or its bytes), an array of raw pixels [H, W] or [H, W, C] from 0 to 255
-        (NumPy or nested lists), or a row (a list of numbers, or a mapping by column name).
+        (NumPy or nested lists), or a row (a list of numbers, or a mapping by column name). While the server is still
+        loading the model it is asked again, for `patience_s`.
         """
+        deadline = time.monotonic() + patience_s
         body = {"model": model, "inputs": [_input(item) for item in inputs], "engine": engine}
         body |= {"return": list(returns)} | given(top_k=top_k)
-        return Predictions.model_validate(self._json("POST", "/predict", json=body))
+        while True:
+            try:
+                answer = self._json("POST", "/predict", json=body, timeout=PREDICT_TIMEOUT)
+                return Predictions.model_validate(answer)
+            except TandemAPIError as refused:
+                if refused.code != "model_loading" or time.monotonic() > deadline:
+                    raise
+            time.sleep(LOADED_AGAIN_AFTER_S)
 
     # Models
 

@@ -68,7 +68,7 @@ class PredictionService:
         Raises NotFound, InvalidInput, Unavailable, CorruptArtifact.
         """
         began = perf_counter()
-        served = self.at_hand(query.model, query.engine) or await self.found(query.model, query.engine)
+        served = self.at_hand(query.model, query.engine) or await self._found_in_time(query, began)
         asked = self._asked(query, served, began)
         try:
             if query.is_quick(served.model.card):
@@ -76,7 +76,7 @@ class PredictionService:
             else:
                 x = await asyncio.get_running_loop().run_in_executor(self._readers, asked.read)
             queue = served.model.queue(x)
-            waiting = queue.submit(x, self._deadline(asked), served.limits)
+            waiting = queue.submit(x, self._deadline(query, began), served.limits)
             computed = await (waiting if queue.is_inline else _while_there(waiting, receive))
             return None if computed is None else asked.reply(computed)
         except Exception:
@@ -99,7 +99,7 @@ class PredictionService:
             x = asked.read()
             queue = served.model.queue(x)
             told = partial(asked.told, tell)
-            waiting = queue.enqueue(x, self._deadline(asked), told, served.limits)
+            waiting = queue.enqueue(x, self._deadline(query, began), told, served.limits)
         except Exception:
             asked.failed()
             raise
@@ -109,11 +109,11 @@ class PredictionService:
         about = self._counts.about(served.version.name, served.version.version, served.engine)
         return Asked(query, served, about, began)
 
-    def _deadline(self, asked: "Asked") -> float:
+    def _deadline(self, query: Query, began: float) -> float:
         patience_s = self._settings.predict_timeout_s
-        if asked.query.timeout_s is not None:
-            patience_s = min(patience_s, asked.query.timeout_s)
-        return asked.began + patience_s
+        if query.timeout_s is not None:
+            patience_s = min(patience_s, query.timeout_s)
+        return began + patience_s
 
     def at_hand(self, reference: str, engine: Engine) -> Served | None:
         """What a reference means and its model, if both are known and nothing has changed since."""
@@ -180,6 +180,18 @@ class PredictionService:
 
     def _served(self, version: ModelVersion, engine: EngineName, model: LoadedModel) -> Served:
         return Served(version, engine, model, limits_of(version.model_serving, self._settings))
+
+    async def _found_in_time(self, query: Query, began: float) -> Served:
+        """As `found`. A load that takes longer than the query may wait goes on, for who asks next."""
+        try:
+            async with asyncio.timeout(self._deadline(query, began) - perf_counter()) as patience:
+                return await self.found(query.model, query.engine)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise Unavailable(
+                f"Model {query.model!r} is still being loaded. Ask again in a moment.", code="model_loading"
+            ) from None
 
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""

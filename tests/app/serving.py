@@ -165,9 +165,9 @@ def slowed(server: Running, model: Registered, seconds: float, monkeypatch: pyte
     monkeypatch.setattr(loaded.raw, "_compute", slow)
 
 
-def until(true: Callable[[], bool]) -> bool:
-    """Whether it becomes true within ten seconds."""
-    deadline = time.monotonic() + 10
+def until(true: Callable[[], bool], within_s: float = 10.0) -> bool:
+    """Whether it becomes true in that time."""
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if true():
             return True

@@ -11,9 +11,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from redis import Redis
 from sqlalchemy import text
 
+from app.client import Tandem, TandemAPIError
 from models import catalog
 from models.job import JobSpec
 from tests.app.serving import Running, assert_problem, registered, running, settings_in, until
@@ -130,6 +132,30 @@ def test_predictions_that_wait_have_a_limit(tmp_path: Path) -> None:
         assert_problem(refused, 503, None, "wait for this model already")
         assert refused.headers["retry-after"] == "1"
         assert sorted(one.result().status_code for one in three) == [200, 200, 503]
+
+
+def test_who_asks_for_a_model_that_is_still_loading_is_told_so_in_time(tmp_path: Path) -> None:
+    with running(settings_in(tmp_path, predict_timeout_s=0.3)) as server, ThreadPoolExecutor(1) as pool:
+        model = registered(server.services)
+        gate = threading.Event()
+        loaders = server.services.predictions.loaders
+        for _ in range(loaders._max_workers):
+            loaders.submit(gate.wait, 30)
+        inputs = [[[0] * 8] * 8]
+        body = {"model": model.name, "inputs": inputs, "engine": "torch"}
+        began = time.monotonic()
+        refused = server.client.post("/predict", json=body)
+        assert 0.3 < time.monotonic() - began < 5
+        assert_problem(refused, 503, None, model.name, "still being loaded")
+        assert refused.json()["code"] == "model_loading"
+        assert refused.headers["retry-after"] == "1"
+        with Tandem(str(server.client.base_url)) as tandem:
+            with pytest.raises(TandemAPIError, match="still being loaded"):
+                tandem.predict(model.name, inputs, engine="torch", patience_s=0.1)
+            waiting = pool.submit(tandem.predict, model.name, inputs, engine="torch")
+            assert not until(waiting.done, within_s=1.0)  # it asks again and again
+            gate.set()
+            assert waiting.result(timeout=60).engine == "torch"
 
 
 def test_living_workers_are_listed(client: httpx.Client, server: Running) -> None:

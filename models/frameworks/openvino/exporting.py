@@ -1,16 +1,18 @@
 """A network as a graph of OpenVINO's, by way of torch.export: `python -m models.frameworks.openvino.exporting FILE`.
 
 Reads the pickled definition and weights, writes the graph to the file, and ends with status `LACKING` where OpenVINO
-cannot have it. See `models.frameworks.openvino.graphs`.
+cannot have it; at once when its input is closed before. See `models.frameworks.openvino.graphs`.
 """
 
 import models.frameworks.torch.vision  # noqa: F401 - before anything that traces
 
 # isort: split
 import logging
+import os
 import pickle
 import sys
 from pathlib import Path
+from threading import Thread
 
 import openvino
 import torch
@@ -58,8 +60,14 @@ def _program(definition: Definition, weights: Weights) -> ExportedProgram:
         return torch.export.export(network, (x,), dynamic_shapes=(axes,))
 
 
+def _end_with_input() -> None:
+    os.read(sys.stdin.fileno(), 1)  # nothing comes
+    os._exit(1)
+
+
 def main() -> None:
     definition, weights = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    Thread(target=_end_with_input, daemon=True).start()
     try:
         graph = exported(definition, weights)
     except OpConversionFailure:

@@ -10,8 +10,10 @@ import pickle
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from subprocess import PIPE
+from tempfile import TemporaryDirectory, TemporaryFile
 from zipfile import BadZipFile, ZipFile
 
 import openvino
@@ -64,23 +66,32 @@ def _read(path: Path) -> openvino.Model:
 def _export(definition: Definition, weights: Weights, path: Path) -> None:
     """Have it written to this path, by the main function of `EXPORTER`."""
     command = [sys.executable, "-m", EXPORTER, str(path)]
-    try:
-        with path.with_suffix(".network").open("wb") as file:
-            pickle.dump((definition, dict(weights)), file, protocol=5)
-        with path.with_suffix(".network").open("rb") as file:
-            ended = subprocess.run(command, stdin=file, capture_output=True, check=False)
-    except OSError as error:
-        raise Unavailable(f"The graph of {definition.spec.name!r} could not be exported: {error}") from error
-    if ended.returncode == LACKING:
+    with TemporaryFile() as words:
+        try:
+            # Its input stays open until it has ended: it ends when that is closed, so it never outlives this process.
+            with subprocess.Popen(command, stdin=PIPE, stdout=words, stderr=words) as process:
+                assert process.stdin is not None
+                with suppress(BrokenPipeError):  # its status tells
+                    pickle.dump((definition, dict(weights)), process.stdin, protocol=5)
+                    process.stdin.flush()
+                status = process.wait()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+        except OSError as error:
+            raise Unavailable(
+                f"The graph of {definition.spec.name!r} could not be exported: {error}"
+            ) from error
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip().splitlines()
+    if status == LACKING:
         raise NotSupported(
             f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use another.",
             pointer="/engine",
         )
-    if ended.returncode:
-        words = ended.stderr.decode(errors="replace").strip().splitlines()
+    if status:
         raise Unavailable(
             f"The process that exports the graph of {definition.spec.name!r} failed:"
-            f" {words[-1] if words else f'status {ended.returncode}'}"
+            f" {said[-1] if said else f'status {status}'}"
         )
 
 
