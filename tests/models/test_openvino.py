@@ -17,6 +17,8 @@ from models import engine
 from models.durable import sha256_of
 from models.engine import Definition
 from models.errors import NotInstalled, NotSupported, Unavailable
+from models.frameworks.openvino import exporter, graph_files
+from models.frameworks.openvino import graphs as graphs_module
 from models.initial import initial_weights
 from models.kept_files import KeptFiles
 from models.signature import Signature
@@ -48,25 +50,6 @@ def predictors(name, precision="float32", kept=None):
 @pytest.fixture
 def kept(tmp_path):
     return KeptFiles(tmp_path / "graphs", 10**9)
-
-
-@pytest.fixture
-def apart():
-    """Graphs are exported as ever, by a process of their own."""
-
-
-@pytest.fixture(autouse=True)
-def exported_here(monkeypatch, request):
-    """In this process, which has torch: one for each network would take seconds. Tests with `apart` start one."""
-    if "apart" in request.fixturenames:
-        return
-    exporting = importlib.import_module("models.frameworks.openvino.exporting")
-    module = importlib.import_module("models.frameworks.openvino.graphs")
-
-    def export(definition, weights, path):
-        module.write(exporting.exported(definition, weights), path)
-
-    monkeypatch.setattr(module, "_export", export)
 
 
 def graphs(kept):
@@ -101,11 +84,9 @@ def test_a_process_that_predicts_does_without_torch(kept):
     assert [one.stat().st_ino for one in graphs(kept)] == [written]
 
 
-@pytest.mark.usefixtures("apart")
 def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
-    monkeypatch.setattr(
-        importlib.import_module("models.frameworks.openvino.graphs"), "EXPORTER", "models.nowhere"
-    )
+    monkeypatch.setattr(exporter, "MODULE", "models.nowhere")
+    monkeypatch.setattr(graphs_module, "EXPORTER", exporter.Exporter())
     with pytest.raises(
         Unavailable, match=r"exports the graph of 'mlp' failed: .*No module named models\.nowhere"
     ):
@@ -113,7 +94,35 @@ def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
     assert not kept.folder.exists() or list(kept.folder.iterdir()) == []
 
 
-@pytest.mark.usefixtures("apart")
+def test_a_process_exports_one_graph_after_the_other_until_it_rests(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "IDLE_S", 1.0)
+    ours, before = exporter.Exporter(), set(children())
+
+    def export(name):
+        definition, weights = about(name)
+        ours.export(definition, weights, tmp_path / f"{name}.zip")
+        assert graph_files.read(tmp_path / f"{name}.zip").inputs
+
+    export("linear")
+    (first,) = set(children()) - before
+    with pytest.raises(Unavailable, match=r"graph of 'cnn' failed: \w+Error: "):
+        ours.export(*about("cnn"), tmp_path / "linear.zip/cnn.zip")
+    export("mlp")
+    assert set(children()) - before == {first}
+    first.kill()
+    with pytest.raises(Unavailable, match="graph of 'mlp' failed: status -9"):
+        export("mlp")
+    export("mlp")
+    (second,) = set(children()) - before
+    second.wait(timeout=20)
+    assert set(children()) == before
+    assert {one.name for one in tmp_path.iterdir()} == {"linear.zip", "mlp.zip"}
+
+
+def children():
+    return psutil.Process().children()
+
+
 def test_an_export_ends_with_who_wanted_it(kept):
     command = [sys.executable, "-c", STARTED, "cnn", str(kept.folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
@@ -241,7 +250,6 @@ def test_threads_get_their_own_answers():
     assert not wrong
 
 
-@pytest.mark.usefixtures("apart")
 def test_torch_predicts_while_graphs_are_exported():
     definition, weights = about("cnn")
     reference, x = engine.load_server("torch").predictor(definition, weights), batch(CASES["cnn"][1], 3)
@@ -259,7 +267,6 @@ def test_nobody_is_told_of_its_use():
     assert sys.modules["openvino_telemetry"] is None
 
 
-@pytest.mark.usefixtures("apart")
 def test_a_network_that_it_cannot_run_is_refused():
     spec = SPECS["bilstm"](embedding=6, hidden=5, length=24)
     signature = Signature(task="text-classification", input=TOKENS, outputs=5)

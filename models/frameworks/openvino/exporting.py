@@ -1,18 +1,10 @@
-"""A network as a graph of OpenVINO's, by way of torch.export: `python -m models.frameworks.openvino.exporting FILE`.
-
-Reads the pickled definition and weights, writes the graph to the file, and ends with status `LACKING` where OpenVINO
-cannot have it; at once when its input is closed before. See `models.frameworks.openvino.graphs`.
-"""
+"""A network as a graph of OpenVINO's, by way of torch.export. Only the process of `exporter` imports this."""
 
 import models.frameworks.torch.vision  # noqa: F401 - before anything that traces
 
 # isort: split
 import logging
-import os
-import pickle
-import sys
 from pathlib import Path
-from threading import Thread
 
 import openvino
 import torch
@@ -21,7 +13,7 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch.export import Dim, ExportedProgram
 
 from models.engine import Definition
-from models.frameworks.openvino.graphs import LACKING, write
+from models.frameworks.openvino.graph_files import write
 from models.frameworks.torch.tensors import network_of
 from models.signature import ImageInput, TableInput, TokenInput
 from models.weights import Weights
@@ -31,8 +23,20 @@ EXAMPLE_TOKENS = 16
 logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
 
 
-def exported(definition: Definition, weights: Weights) -> openvino.Model:
-    """The network from its normalised input on. Raises OpConversionFailure."""
+class Lacking(Exception):
+    """OpenVINO lacks one of the network's operations."""
+
+
+def export(definition: Definition, weights: Weights, path: Path) -> None:
+    """Write the network from its normalised input on, see `graph_files`. Raises Lacking."""
+    try:
+        graph = _exported(definition, weights)
+    except OpConversionFailure as error:
+        raise Lacking from error
+    write(graph, path)
+
+
+def _exported(definition: Definition, weights: Weights) -> openvino.Model:
     # `openvino.convert_model` does the same, and reports its use to the makers besides.
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchFXPythonDecoder.from_exported_program(_program(definition, weights))
@@ -58,22 +62,3 @@ def _program(definition: Definition, weights: Weights) -> ExportedProgram:
             raise AssertionError(f"no network takes {other}")
     with torch.no_grad():
         return torch.export.export(network, (x,), dynamic_shapes=(axes,))
-
-
-def _end_with_input() -> None:
-    os.read(sys.stdin.fileno(), 1)  # nothing comes
-    os._exit(1)
-
-
-def main() -> None:
-    definition, weights = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    Thread(target=_end_with_input, daemon=True).start()
-    try:
-        graph = exported(definition, weights)
-    except OpConversionFailure:
-        sys.exit(LACKING)
-    write(graph, Path(sys.argv[1]))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,8 @@ import numpy as np
 import openvino
 
 from models.engine import Definition, is_normalised
-from models.frameworks.openvino.graphs import CORE, graph_of
+from models.frameworks.openvino.graph_files import CORE
+from models.frameworks.openvino.graphs import graph_of
 from models.kept_files import KeptFiles
 from models.serving import ServingPrecision
 from models.signature import ImageInput, Input, TokenInput
