@@ -85,10 +85,10 @@ def test_a_process_that_predicts_does_without_torch(kept):
 
 
 def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
-    monkeypatch.setattr(exporter, "MODULE", "models.nowhere")
+    monkeypatch.setattr(exporter, "MAIN", "import models.nowhere")
     monkeypatch.setattr(graphs_module, "EXPORTER", exporter.Exporter())
     with pytest.raises(
-        Unavailable, match=r"exports the graph of 'mlp' failed: .*No module named models\.nowhere"
+        Unavailable, match=r"exports the graph of 'mlp' failed: .*No module named 'models\.nowhere'"
     ):
         predictors("mlp", kept=kept)
     assert not kept.folder.exists() or list(kept.folder.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A process that exports graphs: `python -m models.frameworks.openvino.exporter` is its other end.
+"""A process that exports graphs, and what has it export them.
 
 torch traces by replacing what all its modules do when they are called: here a prediction of another thread would end in
 the trace. And its compiler takes ten times as long to import as to export a network.
@@ -20,7 +20,7 @@ from models.errors import NotSupported, Unavailable
 from models.weights import Weights
 
 IDLE_S = 60.0
-MODULE = "models.frameworks.openvino.exporter"
+MAIN = "from models.frameworks.openvino.exporter import main; main()"
 DONE, LACKING = "", "lacking"
 """What the process answers; where it fails, in words why."""
 Request = tuple[Definition, Weights, Path]
@@ -81,7 +81,7 @@ class Process:
     def __init__(self) -> None:
         with ExitStack() as opened:
             self._words = opened.enter_context(TemporaryFile())
-            command = [sys.executable, "-m", MODULE]
+            command = [sys.executable, "-c", MAIN]
             self._popen = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=self._words)
             opened.pop_all()
         assert self._popen.stdin is not None
@@ -137,7 +137,3 @@ def _outcome(definition: Definition, weights: Weights, path: Path) -> str:
     except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
         return f"{type(error).__name__}: {error}"
     return DONE
-
-
-if __name__ == "__main__":
-    main()
