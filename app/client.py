@@ -31,7 +31,7 @@ __all__ = ["DEFAULT_URL", "Tandem", "TandemAPIError"]
 UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 EXPORT_TIMEOUT = httpx.Timeout(900.0, connect=5.0)
 PREDICT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-"""More than a server waits (its `predict_timeout_s`), so that it is the server that says why."""
+"""More than the 30 s that a server waits by default (`predict_timeout_s`), so that it is the server that says why."""
 LOADED_AGAIN_AFTER_S = 0.5
 
 
@@ -162,8 +162,8 @@ class Tandem(DatasetPredictions):
         """Predict with `name`, `name@version`, `name@alias` or a job's id, on engine torch, jax, openvino or auto.
 
         Each input is an image file (a Path, or its bytes), an array of raw pixels [H, W] or [H, W, C] from 0 to 255
-        (NumPy or nested lists), or a row (a list of numbers, or a mapping by column name). While the server is still
-        loading the model it is asked again, for `patience_s`.
+        (NumPy or nested lists), or a row (a list of numbers, or a mapping by column name). A server that is still
+        loading the model is asked again, until `patience_s` have gone by.
         """
         deadline = time.monotonic() + patience_s
         body = {"model": model, "inputs": [_input(item) for item in inputs], "engine": engine}

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.place import Place
 from app.prediction.http_protocol import HttpProtocol
+from models.engine import stop_servers
 from workers.settings import Settings
 from workers.trainer_environment import compiled_programs, default_threads
 
@@ -26,7 +27,7 @@ that wait would be looked through again and again."""
 
 
 class Server(uvicorn.Server):
-    """Tells when it is ready."""
+    """Tells when it is ready; what engines have running besides ends with it."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
         super().__init__(config)
@@ -40,6 +41,10 @@ class Server(uvicorn.Server):
             gc.set_threshold(COLLECTED_AFTER)
             gc.enable()
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        stop_servers()
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable[[], object]) -> None:

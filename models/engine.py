@@ -3,6 +3,7 @@
 A framework is an import: `engine.load("jax")` is the module, and the module is the engine.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -136,7 +137,7 @@ class Server(Protocol):
         batches of this process together (None: all that it may use); how many threads a framework has for one batch is
         for the process's environment to say.
 
-        Raises NotSupported where it cannot run the network.
+        Raises NotSupported where it cannot run the network, and EngineUnavailable where it cannot do so now.
         """
         ...
 
@@ -192,3 +193,10 @@ def load_server(name: EngineName) -> Server:
             f"The engine {name!r} cannot be used, for its package does not import here: {error}",
             pointer="/engine",
         ) from error
+
+
+def stop_servers() -> None:
+    """End what imported engines have running beside this process, for good: it is about to end."""
+    for name in OPTIONAL:
+        if (module := sys.modules.get(f"models.frameworks.{name}")) is not None and hasattr(module, "stop"):
+            module.stop()

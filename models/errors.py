@@ -83,6 +83,12 @@ class Unavailable(TandemError):
     code = "unavailable"
 
 
+class EngineUnavailable(Unavailable):
+    """An engine cannot take a model now; others can."""
+
+    code = "engine_unavailable"
+
+
 class CorruptArtifact(TandemError):
     """A stored file does not match its hash or cannot be read."""
 

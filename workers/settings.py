@@ -87,7 +87,8 @@ class Settings(BaseSettings):
     )
     max_batch_rows: int = Field(default=64, ge=1, description="Inputs of several requests computed at once.")
     predict_timeout_s: Seconds = Field(
-        default=30.0, description="A prediction whose turn has not come by then is given up."
+        default=30.0,
+        description="A prediction whose model is not loaded or whose turn has not come by then is given up.",
     )
     model_cache_bytes: Bytes = 2 * GIB
     export_timeout_s: Seconds = Field(default=600.0, description="An export that takes longer is stopped.")

@@ -15,7 +15,15 @@ from app.prediction.precision import kept_labels
 from app.schemas.predictions import Engine
 from models import engine
 from models.data.dataset import Split
-from models.errors import CorruptArtifact, InvalidInput, NotFound, NotInstalled, NotSupported, Unavailable
+from models.errors import (
+    CorruptArtifact,
+    EngineUnavailable,
+    InvalidInput,
+    NotFound,
+    NotInstalled,
+    NotSupported,
+    Unavailable,
+)
 from models.exports.checking import samples
 from models.framework import ENGINES, FRAMEWORKS, EngineName
 from models.preparation import raw_batches
@@ -121,15 +129,17 @@ class EngineChoice:
         async with self._kept.alone():
             found = await run_sync(self._kept.read, key)
             if found is None:
-                found = await self._measured(version)
-                await run_sync(self._kept.write, key, found)
+                found, is_lasting = await self._measured(version)
+                if is_lasting:
+                    await run_sync(self._kept.write, key, found)
         return found
 
-    async def _measured(self, version: ModelVersion) -> Verdict:
+    async def _measured(self, version: ModelVersion) -> tuple[Verdict, bool]:
+        """And whether it will hold for the next start."""
         reference = version.framework or FRAMEWORKS[0]
         before = self._cache.loaded(version.sha256)
         exact = await self._cache.get(version.sha256, Variant(reference), version.size_bytes)
-        models, unusable = await self._variants(version, version.serving.on)
+        models, unusable, is_lasting = await self._variants(version, version.serving.on)
         x = samples(np.random.default_rng(0), exact.card, max(BATCHES))
 
         def measured() -> dict[EngineName, Evidence]:
@@ -151,25 +161,28 @@ class EngineChoice:
         kept = {*before, _variant(version, found.choice)}
         for one in {*models, Variant(reference)} - kept:
             self._cache.drop((version.sha256, one))
-        return found
+        return found, is_lasting
 
     async def _variants(
         self, version: ModelVersion, precision: Callable[[EngineName], ServingPrecision]
-    ) -> tuple[dict[Variant, LoadedModel], dict[EngineName, str]]:
-        """The model on every engine that is installed and can run it, and why others cannot."""
+    ) -> tuple[dict[Variant, LoadedModel], dict[EngineName, str], bool]:
+        """The model on every engine that is installed and can run it, why others cannot, and whether that will be so
+        the next time."""
         found: dict[Variant, LoadedModel] = {}
         unusable: dict[EngineName, str] = {}
+        is_lasting = True
         for name in filter(engine.is_installed, ENGINES):
             one = Variant(name, precision(name))
             try:
                 found[one] = await self._cache.get(version.sha256, one, version.size_bytes)
-            except (Unavailable, CorruptArtifact):  # of the model, whatever the engine
-                raise
-            except (NotSupported, NotInstalled) as error:
+            except (NotSupported, NotInstalled, EngineUnavailable) as error:
                 unusable[name] = error.detail
-            except Exception as error:  # noqa: BLE001 - of the engine: the others serve the model
+                is_lasting = is_lasting and not isinstance(error, EngineUnavailable)
+            except Exception as error:
+                if is_of_the_model(error):
+                    raise
                 unusable[name] = f"{type(error).__name__}: {error}"
-        return found, unusable
+        return found, unusable, is_lasting
 
     async def set_precision(self, version: ModelVersion, precision: ServingPrecision) -> ModelVersion:
         """Compute a version in this precision from now on, on each engine that keeps enough labels of its validation
@@ -187,7 +200,7 @@ class EngineChoice:
         reference = Variant(version.framework or FRAMEWORKS[0])
         before = self._cache.loaded(version.sha256)
         exact = await self._cache.get(version.sha256, reference, version.size_bytes)
-        models, unusable = await self._variants(version, lambda _: precision)
+        models, unusable, _ = await self._variants(version, lambda _: precision)
         if not models:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in unusable.items())
             raise InvalidInput(
@@ -230,6 +243,11 @@ class EngineChoice:
 
 def _variant(version: ModelVersion, name: EngineName) -> Variant:
     return Variant(name, version.serving.on(name))
+
+
+def is_of_the_model(error: Exception) -> bool:
+    """Whether the model cannot be loaded, whatever the engine; if not, others may serve it."""
+    return isinstance(error, Unavailable | CorruptArtifact) and not isinstance(error, EngineUnavailable)
 
 
 async def _the(verdict: Verdict) -> Verdict:

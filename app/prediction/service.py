@@ -16,11 +16,11 @@ from starlette.types import Receive
 from app.counts import Counts, Predicted
 from app.prediction.batching import Computed, Outcome, RunnerPool
 from app.prediction.cache import Key, LoadedModel, ModelCache
-from app.prediction.choice import EngineChoice, unloaded
+from app.prediction.choice import EngineChoice, is_of_the_model, unloaded
 from app.prediction.loading import Loader, limits_of
 from app.prediction.query import Query, Reply, Served
 from app.schemas.predictions import Engine
-from models.errors import CorruptArtifact, NotFound, Unavailable
+from models.errors import NotFound, Unavailable
 from models.framework import EngineName
 from workers import registry
 from workers.artifacts import ArtifactStore
@@ -49,6 +49,7 @@ class PredictionService:
         self._watch = watch(database)
         self._versions: dict[str, ModelVersion] = {}
         self._known: dict[tuple[str, Engine], tuple[Served, Key]] = {}
+        self._finding: set[asyncio.Task[Served]] = set()
         self._generation = 0
         self._looked = False
         pool = RunnerPool(self.computers, settings.serving_threads)
@@ -165,10 +166,9 @@ class PredictionService:
         _, variant = self.choice.key(version, engine)
         try:
             model = await self.cache.get(version.sha256, variant, version.size_bytes)
-        except (Unavailable, CorruptArtifact):
-            raise
         except Exception as problem:
-            if engine != "auto" or (exact := self.choice.reference(version)) == variant:
+            exact = self.choice.reference(version)
+            if engine != "auto" or exact == variant or is_of_the_model(problem):
                 raise
             log.warning("chosen_engine_fails", model=version.name, engine=variant.engine, error=str(problem))
             await self.choice.forget(version)
@@ -182,16 +182,21 @@ class PredictionService:
         return Served(version, engine, model, limits_of(version.model_serving, self._settings))
 
     async def _found_in_time(self, query: Query, began: float) -> Served:
-        """As `found`. A load that takes longer than the query may wait goes on, for who asks next."""
-        try:
-            async with asyncio.timeout(self._deadline(query, began) - perf_counter()) as patience:
-                return await self.found(query.model, query.engine)
-        except TimeoutError:
-            if not patience.expired():
-                raise
+        """As `found`. What takes longer than the query may wait, or its client does, goes on for who asks next."""
+        finding = asyncio.create_task(self.found(query.model, query.engine))
+        self._finding.add(finding)
+        finding.add_done_callback(self._settle)
+        await asyncio.wait({finding}, timeout=self._deadline(query, began) - perf_counter())
+        if not finding.done():
             raise Unavailable(
                 f"Model {query.model!r} is still being loaded. Ask again in a moment.", code="model_loading"
-            ) from None
+            )
+        return finding.result()
+
+    def _settle(self, finding: asyncio.Task[Served]) -> None:
+        self._finding.discard(finding)
+        if not finding.cancelled():
+            finding.exception()  # whoever asked may be gone; then nobody else looks at it
 
     async def load(self, name: str) -> None:
         """Let a model answer from now on, and have it in memory. Raises NotFound, Unavailable, CorruptArtifact."""

@@ -11,6 +11,7 @@ import pytest
 
 from app.prediction.evidence import BATCHES, TOLERANCE, Evidence, measure, verdict
 from models.framework import ENGINES
+from models.frameworks.openvino import exporter, graphs
 from tests.app.serving import Running, assert_problem, registered, running, settings_in
 
 
@@ -85,6 +86,25 @@ def test_engines_are_measured_in_the_background_when_auto_is_first_asked_for(tmp
         assert first.json()["engine"] == "jax"  # it trained the model, and nothing is known yet
         choice = server.client.get(f"/models/{model.name}/versions/1/engines").json()["choice"]
         assert server.client.post("/predict", json=body).json()["engine"] == choice
+
+
+def test_an_engine_that_fails_leaves_the_model_to_the_others_and_is_tried_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken, running(settings_in(tmp_path, measure_engines=True)) as server:
+        broken.setattr(exporter, "MAIN", "raise SystemExit('no memory')")
+        broken.setattr(graphs, "EXPORTER", exporter.Exporter())
+        registered(server.services, name="failing")
+        found = server.client.get("/models/failing/versions/1/engines").json()
+        assert found["unusable"].keys() == {"openvino"}
+        assert "failed: status 1: no memory" in found["unusable"]["openvino"]
+        body = {"model": "failing", "inputs": [[[0] * 8] * 8]}
+        assert server.client.post("/predict", json=body).json()["engine"] == found["choice"]
+        refused = server.client.post("/predict", json={**body, "engine": "openvino"})
+        assert_problem(refused, 503, None, "no memory")
+        assert refused.json()["code"] == "engine_unavailable"
+    with running(settings_in(tmp_path, measure_engines=True)) as server:
+        assert server.client.get("/models/failing/versions/1/engines").json()["unusable"] == {}
 
 
 def test_what_is_not_there_cannot_be_measured(server: Running) -> None:

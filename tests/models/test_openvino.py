@@ -16,7 +16,7 @@ import pytest
 from models import engine
 from models.durable import sha256_of
 from models.engine import Definition
-from models.errors import NotInstalled, NotSupported, Unavailable
+from models.errors import EngineUnavailable, NotInstalled, NotSupported
 from models.frameworks.openvino import exporter, graph_files
 from models.frameworks.openvino import graphs as graphs_module
 from models.initial import initial_weights
@@ -88,14 +88,14 @@ def test_an_export_that_fails_says_why_and_keeps_nothing(kept, monkeypatch):
     monkeypatch.setattr(exporter, "MAIN", "import models.nowhere")
     monkeypatch.setattr(graphs_module, "EXPORTER", exporter.Exporter())
     with pytest.raises(
-        Unavailable, match=r"exports the graph of 'mlp' failed: .*No module named 'models\.nowhere'"
+        EngineUnavailable, match=r"exports the graph of 'mlp' failed: .*No module named 'models\.nowhere'"
     ):
         predictors("mlp", kept=kept)
     assert not kept.folder.exists() or list(kept.folder.iterdir()) == []
 
 
 def test_a_process_exports_one_graph_after_the_other_until_it_rests(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporter, "IDLE_S", 1.0)
+    graphs_module.EXPORTER._end()  # its process is no child any more
     ours, before = exporter.Exporter(), set(children())
 
     def export(name):
@@ -105,13 +105,12 @@ def test_a_process_exports_one_graph_after_the_other_until_it_rests(tmp_path, mo
 
     export("linear")
     (first,) = set(children()) - before
-    with pytest.raises(Unavailable, match=r"graph of 'cnn' failed: \w+Error: "):
+    with pytest.raises(EngineUnavailable, match=r"graph of 'cnn' failed: \w+Error: "):
         ours.export(*about("cnn"), tmp_path / "linear.zip/cnn.zip")
     export("mlp")
     assert set(children()) - before == {first}
     first.kill()
-    with pytest.raises(Unavailable, match="graph of 'mlp' failed: status -9"):
-        export("mlp")
+    monkeypatch.setattr(exporter, "IDLE_S", 0.1)
     export("mlp")
     (second,) = set(children()) - before
     second.wait(timeout=20)
@@ -123,16 +122,56 @@ def children():
     return psutil.Process().children()
 
 
+def test_a_process_that_is_killed_at_work_is_told(tmp_path):
+    graphs_module.EXPORTER._end()
+    ours, before = exporter.Exporter(), set(children())
+    with ThreadPoolExecutor(1) as threads:
+        exporting = threads.submit(ours.export, *about("linear"), tmp_path / "linear.zip")
+        while not (started := set(children()) - before):
+            time.sleep(0.01)
+        started.pop().kill()
+        with pytest.raises(EngineUnavailable, match="graph of 'linear' failed: status -9"):
+            exporting.result()
+        exporting = threads.submit(ours.export, *about("linear"), tmp_path / "linear.zip")
+        while not set(children()) - before:
+            time.sleep(0.01)
+        ours.stop()
+        with pytest.raises(EngineUnavailable, match=r"The server is stopping\."):
+            exporting.result()
+        with pytest.raises(EngineUnavailable, match=r"The server is stopping\."):
+            ours.export(*about("linear"), tmp_path / "linear.zip")
+    assert set(children()) == before
+
+
+def test_what_cannot_be_sent_leaves_nothing_of_it_for_the_next(tmp_path):
+    ours = exporter.Exporter()
+    definition, weights = about("mlp")
+    with pytest.raises(EngineUnavailable, match="graph of 'mlp' failed: "):
+        ours.export(definition, {**weights, "unsendable": threading.Lock()}, tmp_path / "mlp.zip")
+    assert ours._process is None  # whose pipe has half of it
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_code_that_was_updated_exports_nothing_for_what_was_started_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporter, "makers", lambda: "older")
+    ours = exporter.Exporter()
+    with pytest.raises(EngineUnavailable, match="was updated since this server started"):
+        ours.export(*about("linear"), tmp_path / "linear.zip")
+    ours.stop()
+
+
 def test_an_export_ends_with_who_wanted_it(kept):
     command = [sys.executable, "-c", STARTED, "cnn", str(kept.folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         exporters = []
         while not exporters and process.poll() is None:
             exporters = psutil.Process(process.pid).children()
+        while "libtorch" not in Path(f"/proc/{exporters[0].pid}/maps").read_text():  # it has begun
+            time.sleep(0.01)
         process.kill()
     _, alive = psutil.wait_procs(exporters, timeout=20)
     assert (len(exporters), alive) == (1, [])
-    assert not kept.folder.exists() or list(kept.folder.iterdir()) == []
+    assert not list(kept.folder.glob("*.zip"))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import cast
 sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
 from models.engine import Definition, Device  # noqa: E402
+from models.frameworks.openvino.graphs import EXPORTER  # noqa: E402
 from models.frameworks.openvino.serving import OpenVINOPredictor  # noqa: E402
 from models.kept_files import KeptFiles  # noqa: E402
 from models.serving import ServingPrecision  # noqa: E402
@@ -27,5 +28,10 @@ def predictor(
     cores: int | None = None,
 ) -> OpenVINOPredictor:
     """See `models.engine.Server.predictor`; always on the CPU. Raises NotSupported for a network with an operation that
-    OpenVINO does not have."""
+    OpenVINO does not have, and EngineUnavailable where its graph cannot be exported now."""
     return OpenVINOPredictor(definition, weights, precision, kept, cores)
+
+
+def stop() -> None:
+    """See `models.engine.stop_servers`."""
+    EXPORTER.stop()

@@ -8,22 +8,44 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from subprocess import PIPE
+from subprocess import PIPE, TimeoutExpired
 from tempfile import TemporaryFile
 from threading import Lock, Thread, Timer
+from typing import NamedTuple
 
 from models.engine import Definition
-from models.errors import NotSupported, Unavailable
+from models.errors import EngineUnavailable, NotSupported
+from models.makers import makers
 from models.weights import Weights
 
 IDLE_S = 60.0
-MAIN = "from models.frameworks.openvino.exporter import main; main()"
+EXPORTED_WITHIN_S = 600.0
+ENDED_WITHIN_S = 5.0
+MAIN = """
+import os
+requests, answers = os.dup(0), os.dup(1)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.dup2(2, 1)
+from models.frameworks.openvino.exporter import main
+main(requests, answers)
+"""
+"""Whatever libraries read or print, requests and answers stay apart from it."""
 DONE, LACKING = "", "lacking"
 """What the process answers; where it fails, in words why."""
-Request = tuple[Definition, Weights, Path]
+STOPPING = "The server is stopping."
+
+
+class Request(NamedTuple):
+    """`makers` are the requester's: a process that is started later may find newer code."""
+
+    definition: Definition
+    weights: Weights
+    path: Path
+    makers: str
 
 
 class Exporter:
@@ -33,20 +55,20 @@ class Exporter:
     def __init__(self) -> None:
         self._turn = Lock()
         self._process: Process | None = None
-        self._rest: Timer | None = None
+        self._exports = 0
+        self._stopped = False
 
     def export(self, definition: Definition, weights: Weights, path: Path) -> None:
         """Write the network's graph, see `graph_files`.
 
-        Raises NotSupported where OpenVINO lacks one of its operations, and Unavailable where the process fails.
+        Raises NotSupported where OpenVINO lacks one of its operations, and EngineUnavailable where the process fails.
         """
         with self._turn:
-            if self._rest is not None:
-                self._rest.cancel()
-            answer = self._answer((definition, dict(weights), path))
-            self._rest = Timer(IDLE_S, self.close)
-            self._rest.daemon = True
-            self._rest.start()
+            answer = self._answer(Request(definition, dict(weights), path, makers()))
+            self._exports += 1
+            rest = Timer(IDLE_S, self._rest, (self._exports,))
+            rest.daemon = True
+            rest.start()
         if answer == LACKING:
             raise NotSupported(
                 f"The engine 'openvino' cannot run {definition.spec.name!r}: it lacks one of its operations. Use"
@@ -54,86 +76,133 @@ class Exporter:
                 pointer="/engine",
             )
         if answer != DONE:
-            raise Unavailable(
+            raise EngineUnavailable(
                 f"The process that exports the graph of {definition.spec.name!r} failed: {answer}"
             )
 
-    def close(self) -> None:
-        """End the process; the next export starts another."""
+    def stop(self) -> None:
+        """For good: what is being exported is given up."""
+        self._stopped = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _rest(self, exports: int) -> None:
+        """End the process unless something was exported since."""
         with self._turn:
-            self._end()
+            if exports == self._exports:
+                self._end()
 
     def _answer(self, request: Request) -> str:
+        was_there = self._process is not None
         try:
-            self._process = self._process or Process()
-            return self._process.answer(request)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            return self._end() or str(error)
+            if self._process is None:
+                self._process = Process()
+            if not self._stopped:
+                return self._process.answer(request)
+        except Exception as error:  # noqa: BLE001 - what it would answer next is not known
+            words = self._end() or str(error)
+            if self._stopped:
+                return STOPPING
+            if was_there and isinstance(error, OSError | EOFError):  # it may have been killed while it rested
+                return self._answer(request)
+            return words
+        except BaseException:
+            self._end()
+            raise
+        self._end()
+        return STOPPING
 
     def _end(self) -> str:
+        """The process's last words."""
         process, self._process = self._process, None
         return "" if process is None else process.end()
 
 
 class Process:
-    """Raises OSError."""
+    """The process, from this end: it answers one request after the other."""
 
     def __init__(self) -> None:
+        """Raises OSError."""
         with ExitStack() as opened:
             self._words = opened.enter_context(TemporaryFile())
             command = [sys.executable, "-c", MAIN]
-            self._popen = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=self._words)
+            self._popen = subprocess.Popen(
+                command, stdin=PIPE, stdout=PIPE, stderr=self._words, start_new_session=True
+            )
             opened.pop_all()
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         self._requests, self._answers = self._popen.stdin, self._popen.stdout
+        self._said = 0
 
     def answer(self, request: Request) -> str:
         """Raises OSError, EOFError or UnpicklingError when it has ended."""
-        pickle.dump(request, self._requests, protocol=5)
-        self._requests.flush()
-        answer: str = pickle.load(self._answers)  # noqa: S301 - from the process that this one started
+        self._said = os.fstat(self._words.fileno()).st_size
+        patience = Timer(EXPORTED_WITHIN_S, self.kill)
+        patience.daemon = True
+        patience.start()
+        try:
+            pickle.dump(request, self._requests, protocol=5)
+            self._requests.flush()
+            answer: str = pickle.load(self._answers)  # noqa: S301 - from the process that this one started
+        finally:
+            patience.cancel()
         return answer
 
+    def kill(self) -> None:
+        self._popen.kill()
+
     def end(self) -> str:
-        """Its last words."""
+        """How it ended, and its last words since the last request."""
         with self._words as words:
             with suppress(OSError):
                 self._requests.close()
             self._answers.close()
-            status = self._popen.wait()
-            words.seek(0)
+            try:
+                status = self._popen.wait(ENDED_WITHIN_S)
+            except TimeoutExpired:
+                self.kill()
+                status = self._popen.wait()
+            words.seek(self._said)
             lines = words.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"status {status}"
+        return ": ".join([f"status {status}", *lines[-1:]])
 
 
-def main() -> None:
-    """Export what comes over the standard input, and answer over the standard output."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # where whatever else is printed goes
-    requests: SimpleQueue[Request] = SimpleQueue()
-    Thread(target=_receive, args=(requests,), daemon=True).start()
-    while True:
-        pickle.dump(_outcome(*requests.get()), answers)
-        answers.flush()
-
-
-def _receive(requests: SimpleQueue[Request]) -> None:
-    try:
+def main(requests: int, answers: int) -> None:
+    """Answer the requests that come over the one descriptor over the other, until it is closed."""
+    waiting: SimpleQueue[Request] = SimpleQueue()
+    Thread(target=_receive, args=(requests, waiting), daemon=True).start()
+    with os.fdopen(answers, "wb") as out:
         while True:
-            requests.put(pickle.load(sys.stdin.buffer))  # noqa: S301 - from the process that started this one
-    finally:
+            pickle.dump(_outcome(waiting.get()), out)
+            out.flush()
+
+
+def _receive(requests: int, waiting: SimpleQueue[Request]) -> None:
+    """In a thread, so that the process ends with its input whatever it is at."""
+    try:
+        with os.fdopen(requests, "rb") as file:
+            while True:
+                waiting.put(pickle.load(file))  # noqa: S301 - from the process that started this one
+    except EOFError:
         os._exit(0)
+    except BaseException:  # noqa: BLE001 - a thread's own would leave the process waiting
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
-def _outcome(definition: Definition, weights: Weights, path: Path) -> str:
+def _outcome(request: Request) -> str:
+    if request.makers != makers():
+        return "Tandem or a package of its was updated since this server started. Start it again."
     try:
         # Imported here: it takes seconds, in which the input may end.
         from models.frameworks.openvino.exporting import Lacking, export
 
-        export(definition, weights, path)
+        export(request.definition, request.weights, request.path)
     except Lacking:
         return LACKING
     except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
-        return f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}".splitlines()[0]
     return DONE

@@ -11,6 +11,7 @@ import openvino
 
 from models.durable import sha256_of
 from models.engine import Definition
+from models.errors import EngineUnavailable
 from models.frameworks.openvino.exporter import Exporter
 from models.frameworks.openvino.graph_files import read
 from models.kept_files import SHA256, KeptFiles
@@ -23,17 +24,23 @@ EXPORTER = Exporter()
 def graph_of(definition: Definition, weights: Weights, kept: KeptFiles | None) -> openvino.Model:
     """The network from its normalised input on, with these weights: the one that was kept, or a new one.
 
-    Raises NotSupported, or Unavailable where the process that exports fails.
+    Raises NotSupported, or EngineUnavailable where it cannot be exported.
     """
     name = f"{digest(definition, weights)}.zip"
     if (found := _found(kept, name)) is not None:
         return found
-    with TemporaryDirectory(prefix="tandem-graph-") as folder:
-        path = Path(folder, "graph.zip")
-        EXPORTER.export(definition, weights, path)
-        if kept is not None:
-            _keep(kept, name, path)
-        return read(path)
+    try:
+        with TemporaryDirectory(prefix="tandem-graph-") as folder:
+            path = Path(folder, "graph.zip")
+            EXPORTER.export(definition, weights, path)
+            graph = read(path)
+            if kept is not None:
+                _keep(kept, name, path)
+            return graph
+    except (OSError, BadZipFile, KeyError, RuntimeError) as error:
+        raise EngineUnavailable(
+            f"The graph of {definition.spec.name!r} could not be exported: {error}"
+        ) from error
 
 
 def _found(kept: KeptFiles | None, name: str) -> openvino.Model | None:
