@@ -22,9 +22,11 @@ def command(framework: Framework, settings: Settings) -> list[str]:
 
 
 def compiled_programs(settings: Settings) -> dict[str, str]:
-    """Where JAX keeps what it has compiled, for every process and the next start."""
+    """Where JAX keeps what it has compiled, for every process and the next start: where JAX's own variable says, else
+    in the data folder."""
+    place = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(settings.cache_dir / "jax")
     return {
-        "JAX_COMPILATION_CACHE_DIR": str(settings.cache_dir / "jax"),
+        "JAX_COMPILATION_CACHE_DIR": place,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
