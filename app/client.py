@@ -117,6 +117,7 @@ class Tandem(DatasetPredictions):
         resize: str | None = None,
         channels: int | None = None,
         test_fraction: float | None = None,
+        validation_fraction: float | None = None,
     ) -> Dataset:
         """Upload a `.zip`, `.npz`, `.csv`, `.jsonl` or `.parquet` file; it is streamed, never held in memory.
 
@@ -131,6 +132,7 @@ class Tandem(DatasetPredictions):
             resize=resize,
             channels=channels,
             test_fraction=test_fraction,
+            validation_fraction=validation_fraction,
         )
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         with file.open("rb") as content:

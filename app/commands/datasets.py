@@ -9,6 +9,8 @@ import click
 
 from app.commands.connection import connect, console, url_option
 
+FRACTION = click.FloatRange(0, 1, min_open=True, max_open=True)
+
 
 @click.group()
 def datasets() -> None:
@@ -49,7 +51,8 @@ def list_datasets(url: str | None) -> None:
 @click.option("--size", help="Height and width of images in pixels: 64 or 48x64.")
 @click.option("--resize", help="How images of other proportions get this size: stretch, crop or pad.")
 @click.option("--channels", type=click.IntRange(1, 3), help="1 to take images as grey, 3 as coloured.")
-@click.option("--test-fraction", type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option("--test-fraction", type=FRACTION, help="How much to set aside for the test.")
+@click.option("--validation-fraction", type=FRACTION, help="How much of the rest is for validation.")
 @url_option
 def upload(
     file: Path, name: str, columns: tuple[str, ...], size: str | None, url: str | None, **options: Any

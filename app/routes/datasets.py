@@ -91,6 +91,10 @@ class UploadForm(BaseModel):
     test_fraction: float | None = Field(
         default=None, description="How much to set aside for the test, if the file has no test part."
     )
+    validation_fraction: float | None = Field(
+        default=None,
+        description="How much of the rest to set aside for validation, if the file has no such part; 0.1 unless given.",
+    )
 
     @field_validator("columns", mode="before")
     @classmethod

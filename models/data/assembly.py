@@ -28,15 +28,16 @@ def assemble(
     validation: Split | None = None,
     test: Split | None = None,
     test_fraction: float = DEFAULT_TEST_FRACTION,
+    validation_fraction: float = VALIDATION_FRACTION,
     target: str | None = None,
     folder: Path | None = None,
 ) -> Dataset:
     """A dataset from the rows of `source`, whose labels are already indices into `classes`.
 
-    A validation split (10 % of the training rows) and a test split (`test_fraction`) are taken from `source` unless
-    given; what is large lies in nameless files in `folder`, where there is one. `columns` names the columns of a
-    table of numbers. A table that holds more has `fields` instead, and its splits are all taken from `source`:
-    what is missing is NaN, and categories are places among those of their column, numbered anew here.
+    A test split (`test_fraction`) and a validation split (`validation_fraction` of what is then left) are taken from
+    `source` unless given; what is large lies in nameless files in `folder`, where there is one. `columns` names the
+    columns of a table of numbers. A table that holds more has `fields` instead, and its splits are all taken from
+    `source`: what is missing is NaN, and categories are places among those of their column, numbered anew here.
 
     Raises:
         InvalidInput: too few rows, a class that no training row has, or a target that is always the same.
@@ -48,7 +49,7 @@ def assemble(
     rows = divide(
         np.zeros(len(source), np.int64) if classes is None else source.y,
         test_fraction if test is None else 0,
-        VALIDATION_FRACTION if validation is None else 0,
+        validation_fraction if validation is None else 0,
     )
     input = _input(source, rows, columns, fields)
     train = source.take(rows.train, folder)

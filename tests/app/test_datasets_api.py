@@ -75,6 +75,12 @@ def test_the_test_fraction_counts(client: httpx.Client) -> None:
     assert upload(client, "halved", test_fraction="0.5").json()["splits"]["test"] == ROWS // 2
 
 
+def test_the_validation_fraction_is_of_the_other_rows(client: httpx.Client) -> None:
+    fractions = {"test_fraction": "0.5", "validation_fraction": "0.5"}
+    splits = upload(client, "quartered", **fractions).json()["splits"]
+    assert splits == {"train": ROWS // 4, "validation": ROWS // 4, "test": ROWS // 2}
+
+
 def test_an_uploaded_dataset_can_be_trained_on(client: httpx.Client) -> None:
     dataset = upload(client, "trainable").json()
     body = {
@@ -199,6 +205,7 @@ def test_an_unknown_dataset_comes_with_the_nearest_name(client: httpx.Client) ->
         ({"resize": "squeeze"}, 422, "/resize", "stretch"),
         ({"target": "knd"}, 422, "/target", "kind"),
         ({"test_fraction": "2"}, 422, "/test_fraction", "between"),
+        ({"validation_fraction": "0"}, 422, "/validation_fraction", "between"),
         ({"test_fraction": "half"}, 422, "/test_fraction", "valid number"),
         ({"test_fraction": "nan"}, 422, "/test_fraction", ""),
         ({"filename": "data.xlsx"}, 422, "/file", ".csv"),

@@ -55,5 +55,6 @@ def _check_options(options: UploadOptions) -> None:
         raise InvalidInput(
             f"There is no task {options.task[:100]!r}. {suggest(options.task[:100], TASKS)}", pointer="/task"
         )
-    if not 0.01 <= options.test_fraction <= 0.9:  # NaN is not
-        raise InvalidInput("test_fraction must lie between 0.01 and 0.9.", pointer="/test_fraction")
+    for name in ("test_fraction", "validation_fraction"):
+        if not 0.01 <= getattr(options, name) <= 0.9:  # NaN is not
+            raise InvalidInput(f"{name} must lie between 0.01 and 0.9.", pointer=f"/{name}")

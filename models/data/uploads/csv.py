@@ -161,6 +161,7 @@ def _numbers_only(file: TextIO, options: UploadOptions) -> Dataset:
         classes=classes,
         columns=columns,
         test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
         target=records.columns[place],
         folder=options.folder,
     )

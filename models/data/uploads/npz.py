@@ -53,6 +53,7 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         validation=splits.get("_val"),
         test=splits.get("_test"),
         test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
         folder=options.folder,
     )
 

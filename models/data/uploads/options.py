@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from models.data.assembly import DEFAULT_TEST_FRACTION
+from models.data.splits import VALIDATION_FRACTION
 from models.preprocessing.options import Resize
 
 ColumnKind = Literal["numeric", "categorical", "ignore"]
@@ -30,8 +31,9 @@ class Limits:
 class UploadOptions:
     """`target` names the column to predict, and `text` the one that holds the text (files with columns only).
     `columns` overrules what a column was taken for. `size` (height, width), `resize` and `channels` say how images of
-    different sizes and kinds become equal. `test_fraction` is used when the file has no test rows. `folder` is where
-    what is too large for memory may lie; None keeps everything in memory."""
+    different sizes and kinds become equal. `test_fraction` of all rows is used when the file has no test rows, and
+    `validation_fraction` of the others when it has none to validate. `folder` is where what is too large for memory may
+    lie; None keeps everything in memory."""
 
     task: str
     target: str | None = None
@@ -41,5 +43,6 @@ class UploadOptions:
     resize: Resize | None = None
     channels: Literal[1, 3] | None = None
     test_fraction: float = DEFAULT_TEST_FRACTION
+    validation_fraction: float = VALIDATION_FRACTION
     limits: Limits = field(default_factory=Limits)
     folder: Path | None = None

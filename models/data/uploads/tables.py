@@ -56,6 +56,7 @@ def read_table(records: Records, options: UploadOptions) -> Dataset:
         classes=classes,
         fields=fields,
         test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
         target=target,
         folder=options.folder,
     )

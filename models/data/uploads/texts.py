@@ -48,6 +48,7 @@ def read_texts(records: Records, options: UploadOptions) -> Dataset:
         Split(texts, encode(labels, classes)),
         classes=classes,
         test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
         target=records.columns[label],
         folder=options.folder,
     )

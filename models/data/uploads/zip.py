@@ -100,6 +100,7 @@ def read(path: Path, options: UploadOptions) -> Dataset:
         validation=splits.get("validation"),
         test=splits.get("test"),
         test_fraction=options.test_fraction,
+        validation_fraction=options.validation_fraction,
         folder=options.folder,
     )
     assert isinstance(dataset.preprocessing, ImagePreprocessing)

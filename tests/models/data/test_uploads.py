@@ -54,13 +54,12 @@ def test_a_task_that_uploads_cannot_serve_is_refused(tmp_path, task, words):
     assert caught.value.pointer == "/task"
 
 
+@pytest.mark.parametrize("name", ["test_fraction", "validation_fraction"])
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 0.95, float("nan"), float("inf")])
-def test_a_test_fraction_that_leaves_nothing_is_refused(tmp_path, fraction):
+def test_a_fraction_that_leaves_nothing_is_refused(tmp_path, name, fraction):
     with pytest.raises(InvalidInput) as caught:
-        ingest(
-            npz(tmp_path / "d.npz"), "d.npz", UploadOptions("tabular-classification", test_fraction=fraction)
-        )
-    assert caught.value.pointer == "/test_fraction"
+        ingest(npz(tmp_path / "d.npz"), "d.npz", UploadOptions("tabular-classification", **{name: fraction}))
+    assert caught.value.pointer == f"/{name}"
 
 
 @pytest.mark.parametrize("task", TASKS)

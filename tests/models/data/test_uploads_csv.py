@@ -111,8 +111,14 @@ def test_a_long_text_is_one_cell(upload):
     assert min(dataset.train.texts.sizes) > 131_072
 
 
-def test_the_test_fraction_is_kept(upload):
-    assert upload(text(), test_fraction=0.5).description.splits.test == 10
+@pytest.mark.parametrize("task", ["tabular-classification", "text-classification"])
+def test_the_fractions_are_kept(upload, task):
+    rows = [(f"word {index}", "ab"[index % 2]) for index in range(20)]
+    file = text(rows, ("text", "label"))
+    splits = upload(
+        file, target="label", task=task, test_fraction=0.5, validation_fraction=0.3
+    ).description.splits
+    assert (splits.train, splits.validation, splits.test) == (7, 3, 10)
 
 
 @pytest.mark.parametrize("number", ["1e3", "-0.5", "+7", ".5", "1E-3", " 3 ", "3.4028234e38"])

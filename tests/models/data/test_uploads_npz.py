@@ -113,6 +113,9 @@ def test_given_splits_are_kept(upload):
 def test_training_rows_alone_are_split(upload):
     dataset = upload({"x_train": TABLE, "y_train": LABELS}, "tabular-classification", test_fraction=0.5)
     assert dataset.description.splits.model_dump() == {"train": 9, "validation": 1, "test": 10}
+    found = {"x": TABLE, "y": LABELS}
+    dataset = upload(found, "tabular-classification", test_fraction=0.5, validation_fraction=0.3)
+    assert dataset.description.splits.model_dump() == {"train": 7, "validation": 3, "test": 10}
 
 
 def test_statistics_come_from_the_training_rows_only(upload):

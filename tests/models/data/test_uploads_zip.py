@@ -78,6 +78,11 @@ def test_splits_may_stand_over_the_classes(upload, top, name):
     assert colours(dataset, "test") == set(COLOURS.items())
 
 
+def test_the_fractions_are_kept(upload):
+    dataset = upload(files("", 10), test_fraction=0.5, validation_fraction=0.3)
+    assert dataset.description.splits.model_dump() == {"train": 7, "validation": 3, "test": 10}
+
+
 def test_what_systems_add_is_no_image(upload):
     junk = {
         "__MACOSX/blue/._0.png": b"x",

@@ -121,5 +121,6 @@ function form() {
   if (!$("target-field").hidden && $("target").value) data.append("target", $("target").value);
   if (!$("size-field").hidden && $("size").value) data.append("size", $("size").value.replace("×", "x"));
   if ($("test-fraction").value) data.append("test_fraction", $("test-fraction").value);
+  if ($("validation-fraction").value) data.append("validation_fraction", $("validation-fraction").value);
   return data;
 }
