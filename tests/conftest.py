@@ -1,10 +1,8 @@
 """What tests of several packages share."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from rich.console import Console
@@ -38,14 +36,6 @@ LONG = (
     "end_to_end/test_dataset_predictions.py",
 )
 """Tests of benchmarks, and of what smaller tests show too: `make test-long`."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """All servers and trainers that tests start share what JAX has compiled: most train and serve the same networks."""
-    if not hasattr(config, "workerinput"):  # xdist's processes inherit it
-        compiled = TemporaryDirectory(prefix="tandem-tests-jax-")
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
-        config.add_cleanup(compiled.cleanup)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
