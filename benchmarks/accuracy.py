@@ -10,8 +10,9 @@ scored.
 `reviews`: `bilstm` against TF-IDF of words and pairs of words with logistic regression. PATH is a `.jsonl` file with a
 text and a label on each line. For each seed its lines are shuffled, so that other rows become the test split; the
 logistic regression is fitted on the rows of the other two splits, once with scikit-learn's defaults and once with less
-regularisation, C=10, which suits texts better. Target: on the mean of the seeds at most 2 points below the defaults, in
-at most 10 epochs.
+regularisation, C=10, which suits texts better. Only one in fifty of these rows validates, since nothing is chosen by
+it: both sides learn from nearly the same. Target: on the mean of the seeds at most 2 points below, in at most 10
+epochs.
 
 `fashion`: `cnn` on Fashion-MNIST's 60,000 pictures, scored on its 10,000 test pictures. FOLDER has the publisher's
 files in a folder `fashion-mnist`. Target: 92 % within 5 epochs.
@@ -46,8 +47,9 @@ from models.data.uploads import UploadOptions, ingest
 from models.framework import FRAMEWORKS, Framework
 
 BASES = {"tf-idf": 1.0, "tf-idf C=10": 10.0}
-"""Inverse strengths of the regularisation; the first is scikit-learn's default, and the target."""
+"""Inverse strengths of the regularisation; the first is scikit-learn's default."""
 POINTS_BELOW = 2.0
+VALIDATION_FRACTION = 0.02
 LEAST_FASHION_ACCURACY = 0.92
 SUBSET, SUBSET_TESTS = 10_000, 1_000
 REQUEST = 500
@@ -88,8 +90,9 @@ def reviews(options: argparse.Namespace) -> None:
     means = {name: fmean(accuracies[name] for accuracies in found) for name in found[0]}
     print(f"mean of {len(found)} seed(s): {_bases(means)}")
     for name in options.frameworks:
-        met = _points(means, name)[0] >= -POINTS_BELOW
-        print(f"  {name:<6} {means[name]:.4f}, {_shown(_points(means, name))} points: {_verdict(met)}")
+        points = _points(means, name)
+        verdicts = " and ".join(_verdict(value >= -POINTS_BELOW) for value in points)
+        print(f"  {name:<6} {means[name]:.4f}, {_shown(points)} points: {verdicts}")
 
 
 def _compare_on_reviews(lines: Sequence[str], seed: int, options: argparse.Namespace) -> dict[str, float]:
@@ -98,10 +101,15 @@ def _compare_on_reviews(lines: Sequence[str], seed: int, options: argparse.Names
     with stack() as (tandem, folder):
         file = folder / "reviews.jsonl"
         file.write_text("\n".join(shuffled), encoding="utf-8")
-        columns = {"text": options.text, "target": options.label}
-        tandem.upload_dataset(file, name="reviews", task="text-classification", **columns)
+        given: dict[str, Any] = {
+            "task": "text-classification",
+            "text": options.text,
+            "target": options.label,
+            "validation_fraction": VALIDATION_FRACTION,
+        }
+        tandem.upload_dataset(file, name="reviews", **given)
         # The server divides equal files equally.
-        dataset = ingest(file, file.name, UploadOptions("text-classification", **columns))
+        dataset = ingest(file, file.name, UploadOptions(**given))
         tests = _named(dataset, dataset.test)
         known = _named(dataset, dataset.train, dataset.validation)
         found = {name: _bag_of_words(known, tests, strength) for name, strength in BASES.items()}
