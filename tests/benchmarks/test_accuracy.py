@@ -40,7 +40,7 @@ def test_reviews_are_scored_on_both_sides_and_the_figures_agree(tmp_path: Path) 
     assert bases.groups() == ("1.0000", "1.0000")
     assert float(accuracy) * 18 == pytest.approx(round(float(accuracy) * 18), abs=0.01)
     assert [float(value) for value in points] == pytest.approx([100 * (float(accuracy) - 1)] * 2, abs=0.1)
-    verdict = "met" if float(points[0]) >= -2 else "missed"
+    verdict = " and ".join("met" if float(value) >= -2 else "missed" for value in points)
     assert shown.endswith(
         "mean of 1 seed(s): tf-idf 1.0000, tf-idf C=10 1.0000\n"
         f"  torch  {accuracy}, {points[0]} and {points[1]} points: {verdict}\n"
