@@ -117,7 +117,7 @@ def _start_job(db: Database, job_id: str) -> Job:
 def _check_start_job(
     job: Job, db: Database, spec: JobSpec, signature: Signature, resolved: TrainingSpec
 ) -> None:
-    before = JobSpec.stored(job.spec)
+    before = JobSpec.model_validate(job.spec, strict=False)
     try:
         old_signature = preparation.expected_signature(datasets.get(db, job.dataset_id).description, before)
     except NotFound:

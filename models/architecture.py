@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,8 +40,6 @@ class Spec(BaseModel):
 
     title: ClassVar[str]
     tasks: ClassVar[tuple[Task, ...]]
-    before: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Options that files of earlier versions lack, with what their networks do."""
 
     def check(self, signature: Signature) -> None:
         """Raise InvalidInput if this network cannot take the signature's input or task."""

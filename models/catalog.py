@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 from pydantic import Field
 
@@ -50,13 +50,7 @@ def architectures() -> dict[str, type[Spec]]:
 
 def stored(spec: Mapping[str, object]) -> Spec:
     """The architecture with its options, from how it was stored."""
-    return architectures()[str(spec["architecture"])].model_validate(complete(spec), strict=False)
-
-
-def complete(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored architecture with the options that came later, as its network has them."""
-    architecture = architectures().get(str(spec.get("architecture")))
-    return {**(architecture.before if architecture else {}), **spec}
+    return architectures()[str(spec["architecture"])].model_validate(dict(spec), strict=False)
 
 
 def implementation(spec: Spec, framework: Framework) -> ModuleType:

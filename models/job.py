@@ -1,11 +1,10 @@
 """The body of `POST /jobs`: what to train, on what, how."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.catalog import ModelSpec, complete
+from models.catalog import ModelSpec
 from models.framework import Framework
 from models.preprocessing.options import PreprocessSpec
 from models.training import TrainingSpec
@@ -64,8 +63,3 @@ class JobSpec(BaseModel):
     metadata: dict[Annotated[str, Field(max_length=64)], MetadataValue] = Field(
         default_factory=dict, max_length=32
     )
-
-    @classmethod
-    def stored(cls, spec: Mapping[str, Any]) -> Self:
-        """A job's spec, from how it was stored."""
-        return cls.model_validate({**spec, "model": complete(spec["model"])}, strict=False)

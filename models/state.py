@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from models import tensor_files
 from models.durable import replacing, sha256_of
@@ -109,8 +110,8 @@ def load_state(folder: Path) -> TrainingState:
 
 def _card(folder: Path, stored: object) -> ModelCard | None:
     try:
-        return None if stored is None else ModelCard.stored(json.dumps(stored))
-    except ValueError as error:
+        return None if stored is None else ModelCard.model_validate_json(json.dumps(stored))
+    except ValidationError as error:
         raise CorruptArtifact(f"The checkpoint {folder.name} describes its model wrongly.") from error
 
 

@@ -5,17 +5,15 @@ metadata has `tandem`, JSON with the network's spec, its signature, preprocessin
 transformers wants to see before it loads a file. (Files of Tandem 0.1 lack it.)
 """
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from models import tensor_files
-from models.catalog import ModelSpec, complete, declarations
+from models.catalog import ModelSpec, declarations
 from models.errors import CorruptArtifact, InvalidInput, nearest
 from models.preprocessing import Preprocessing
 from models.signature import Signature
@@ -32,17 +30,6 @@ class ModelCard(BaseModel):
     signature: Signature
     preprocessing: Preprocessing
     classes: tuple[str, ...] | None
-
-    @classmethod
-    def stored(cls, text: str) -> Self:
-        """A card from its JSON, which an earlier version may have written. Raises ValueError if it is none."""
-        try:
-            fields = json.loads(text)
-        except RecursionError:
-            raise ValueError("The card is nested too deeply.") from None
-        if isinstance(fields, dict) and isinstance(model := fields.get("model"), dict):
-            text = json.dumps({**fields, "model": complete(model)})
-        return cls.model_validate_json(text)
 
 
 @dataclass(frozen=True)
@@ -63,7 +50,7 @@ def read_weights(path: Path) -> WeightsFile:
     """
     try:
         metadata, weights = tensor_files.read(path)
-        card = ModelCard.stored(metadata["tandem"])
+        card = ModelCard.model_validate_json(metadata["tandem"])
         check_weights(weights, card)
     except (OSError, KeyError, ValueError, InvalidInput) as error:
         raise _unusable(path, error) from error
@@ -73,7 +60,7 @@ def read_weights(path: Path) -> WeightsFile:
 def read_card(path: Path) -> ModelCard:
     """Everything but the weights, without reading these. Raises CorruptArtifact."""
     try:
-        return ModelCard.stored(tensor_files.read_metadata(path)["tandem"])
+        return ModelCard.model_validate_json(tensor_files.read_metadata(path)["tandem"])
     except (OSError, KeyError, ValueError) as error:
         raise _unusable(path, error) from error
 

@@ -42,7 +42,7 @@ def assemble(
 
 
 def _training(db: Database, store: ArtifactStore, settings: Settings, job: Job) -> dict[str, Any]:
-    spec = JobSpec.stored(job.spec)
+    spec = JobSpec.model_validate_json(json.dumps(job.spec))
     root = settings.checkpoints_dir
     own = tuple(map(str, _checkpoints(db, root, job)))
     continued = tuple(map(str, _continued_checkpoints(db, root, spec)))
@@ -125,7 +125,7 @@ def _continued_checkpoints(db: Database, root: Path, spec: JobSpec) -> list[Path
         return []
     before = job_queries.get(db, spec.init.source.job)
     found = _checkpoints(db, root, before)
-    return found + _continued_checkpoints(db, root, JobSpec.stored(before.spec))
+    return found + _continued_checkpoints(db, root, JobSpec.model_validate_json(json.dumps(before.spec)))
 
 
 def _initial_weights(db: Database, store: ArtifactStore, spec: JobSpec, *, needed: bool) -> str | None:

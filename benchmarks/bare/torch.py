@@ -111,18 +111,13 @@ class BiLSTM(nn.Module):
         self.embedding = nn.Embedding(reads.vocabulary, options["embedding"], padding_idx=reads.padding)
         self.embedding_dropout = nn.Dropout(options["embedding_dropout"])
         self.dropout = nn.Dropout(options["dropout"])
-        both, hidden = 2 * options["hidden"], options["hidden"]
-        widths = [options["embedding"], *[both] * (options["layers"] - 1)]
-        self.lstm = nn.ModuleList(
-            nn.LSTM(width, hidden, batch_first=True, bidirectional=True) for width in widths
+        self.lstm = nn.LSTM(
+            options["embedding"], options["hidden"], options["layers"], batch_first=True, bidirectional=True
         )
-        self.fc = nn.Linear(2 * both, CLASSES)
+        self.fc = nn.Linear(4 * options["hidden"], CLASSES)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        first, *others = self.lstm
-        x_BTC, _ = first(self.embedding_dropout(self.embedding(ids_BT)))
-        for lstm in others:
-            x_BTC = x_BTC + lstm(self.dropout(x_BTC))[0]
+        x_BTC, _ = self.lstm(self.embedding_dropout(self.embedding(ids_BT)))
         pooled_BC = torch.cat((x_BTC.amax(1), x_BTC.mean(1)), dim=1)
         logits_BK: Tensor = self.fc(self.dropout(pooled_BC))
         return logits_BK

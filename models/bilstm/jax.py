@@ -18,7 +18,7 @@ from models.signature import Signature
 
 class BiLSTM(nnx.Module):
     def __init__(self, spec: BiLSTMSpec, vocabulary: int, padding: int, classes: int, dtype: DType) -> None:
-        self.padding, self.residual = padding, spec.residual
+        self.padding = padding
         self.embedding = Embedding(vocabulary, spec.embedding, dtype, padding=padding)
         self.embedding_dropout = Dropout(spec.embedding_dropout)
         self.lstm = recurrence.BiLSTM(spec.embedding, spec.hidden, spec.layers, dtype)
@@ -33,8 +33,7 @@ class BiLSTM(nnx.Module):
         x_BTC = self.embedding_dropout(self.embedding(ids_BT), training)
         x_BTC = self.lstm(0, x_BTC, lengths_B)
         for layer, dropout in enumerate(self.between, start=1):
-            said_BTC = self.lstm(layer, dropout(x_BTC, training), lengths_B)
-            x_BTC = x_BTC + said_BTC if self.residual else said_BTC
+            x_BTC = self.lstm(layer, dropout(x_BTC, training), lengths_B)
         pooled_BC = jnp.concatenate((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), axis=1)
         return self.fc(self.head_dropout(pooled_BC, training))
 

@@ -1,8 +1,7 @@
 """A bidirectional LSTM for texts. Source: Schuster & Paliwal 1997, https://doi.org/10.1109/78.650093."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import sqrt
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -23,10 +22,6 @@ class BiLSTMSpec(TextSpec):
     embedding: int = Field(default=100, ge=1, le=4096, description="Features of a token.")
     hidden: int = Field(default=128, ge=1, le=4096, description="Features of each direction.")
     layers: int = Field(default=2, ge=1, le=16, description="LSTM layers, one over the other.")
-    residual: bool = Field(
-        default=True,
-        description="Whether each layer after the first adds what it says to what it read. False: `torch.nn.LSTM`.",
-    )
     embedding_dropout: float = Field(
         default=0.5, ge=0, lt=1, description="Share of the embeddings' features that are zeroed in training."
     )
@@ -38,7 +33,6 @@ class BiLSTMSpec(TextSpec):
     )
 
     title: ClassVar[str] = "Bidirectional LSTM"
-    before: ClassVar[Mapping[str, Any]] = MappingProxyType({"residual": False})
 
     def head(self) -> tuple[str, ...]:
         return ("fc.",)

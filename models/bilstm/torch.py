@@ -17,7 +17,7 @@ from models.signature import Signature
 class BiLSTM(nn.Module):
     def __init__(self, spec: BiLSTMSpec, vocabulary: int, padding: int, classes: int) -> None:
         super().__init__()
-        self.padding, self.residual = padding, spec.residual
+        self.padding = padding
         self.embedding = nn.Embedding(vocabulary, spec.embedding, padding_idx=padding)
         self.embedding_dropout = nn.Dropout(spec.embedding_dropout)
         self.lstm = nn.LSTM(spec.embedding, spec.hidden, spec.layers, bidirectional=True, batch_first=True)
@@ -32,8 +32,7 @@ class BiLSTM(nn.Module):
         x_BTC = self.embedding_dropout(self.embedding(ids_BT))
         x_BTC = read_both_ways(self.lstm, 0, x_BTC, lengths_B)
         for layer, dropout in enumerate(self.between, start=1):
-            said_BTC = read_both_ways(self.lstm, layer, dropout(x_BTC), lengths_B)
-            x_BTC = x_BTC + said_BTC if self.residual else said_BTC
+            x_BTC = read_both_ways(self.lstm, layer, dropout(x_BTC), lengths_B)
         pooled_BC = torch.cat((largest_of(x_BTC, allowed_BT), mean_of(x_BTC, allowed_BT)), dim=1)
         logits_BK: Tensor = self.fc(self.head_dropout(pooled_BC))
         return logits_BK

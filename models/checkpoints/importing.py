@@ -76,7 +76,7 @@ def imported(path: Path, options: ImportOptions) -> WeightsFile:
 def _card(metadata: Mapping[str, str]) -> ModelCard | None:
     """What a file of ours says of itself."""
     try:
-        return ModelCard.stored(metadata[CARD])
+        return ModelCard.model_validate_json(metadata[CARD])
     except (KeyError, ValueError):
         return None
 

@@ -1,4 +1,3 @@
-import json
 import struct
 
 import numpy as np
@@ -8,10 +7,8 @@ from safetensors.numpy import load_file, save_file
 from models.catalog import architectures
 from models.errors import CorruptArtifact
 from models.initial import initial_weights
-from models.job import JobSpec
-from models.preprocessing import TablePreprocessing, TextPreprocessing
-from models.signature import Signature, TableInput, TokenInput
-from models.tokenization import trained
+from models.preprocessing import TablePreprocessing
+from models.signature import Signature, TableInput
 from models.weights import ModelCard, WeightsFile, read_weights, write_weights
 
 SPEC = architectures()["mlp"](hidden=(4,))
@@ -43,30 +40,6 @@ def test_a_model_comes_back_with_its_card(tmp_path, file):
     found = read_weights(tmp_path / "w")
     assert found.card == file.card
     assert all(np.array_equal(found.weights[name], array) for name, array in file.weights.items())
-
-
-def test_a_file_from_before_an_option_means_what_it_meant(tmp_path):
-    spec = architectures()["bilstm"](embedding=2, hidden=2)
-    taken = Signature(
-        task="text-classification", input=TokenInput(vocabulary=20, length=8, padding=0), outputs=2
-    )
-    card = ModelCard(
-        model=spec,
-        signature=taken,
-        preprocessing=TextPreprocessing(
-            tokenizer=trained(["a b", "a b"], spec), length=8, padding=0, vocabulary=20
-        ),
-        classes=("x", "y"),
-    )
-    older = json.loads(card.model_dump_json())
-    assert older["model"].pop("residual")
-    tensors = initial_weights(spec, taken, 0)
-    for stored, meant in ((card.model_dump_json(), True), (json.dumps(older), False)):
-        save_file(tensors, tmp_path / "w", metadata={"tandem": stored})
-        assert read_weights(tmp_path / "w").card.model.residual is meant
-    job = {"framework": "jax", "dataset": "reviews", "training": {"epochs": 1}, "model": older["model"]}
-    assert JobSpec.stored(job).model.residual is False
-    assert JobSpec.model_validate(job, strict=False).model.residual
 
 
 def test_transposed_views_are_written_as_they_read(tmp_path, file):
