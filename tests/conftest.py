@@ -9,24 +9,27 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 ALONE = (
-    "app/test_body_limits.py",
-    "app/test_jobs_api.py",
-    "app/test_operations_api.py",
-    "app/test_pages_browser.py",
     "benchmarks/test_soak.py",
-    "end_to_end/test_control.py",
-    "models/test_large_sets.py",
     "workers/running/test_embedded.py",
-    "workers/running/test_predictions.py",
-    "workers/running/test_reconciler.py",
     "workers/running/test_spares.py",
-    "workers/running/test_supervisor.py",
     "workers/running/test_worker.py",
     "workers/test_broker.py",
     "workers/test_valkey.py",
 )
-"""Tests that say how soon something happens: `pytest -m alone`. The others do not mind company: `pytest -m "not alone"
---numprocesses 2`."""
+"""Tests that say how soon something happens."""
+
+WAITING = (
+    "app/test_body_limits.py",
+    "app/test_jobs_api.py",
+    "app/test_operations_api.py",
+    "app/test_pages_browser.py",
+    "end_to_end/test_control.py",
+    "models/test_large_sets.py",
+    "workers/running/test_predictions.py",
+    "workers/running/test_reconciler.py",
+    "workers/running/test_supervisor.py",
+)
+"""Tests that say so too, but wait more than they compute: two of them get on well beside each other."""
 
 LONG = (
     "benchmarks/test_accuracy.py",
@@ -39,16 +42,15 @@ LONG = (
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With `-m alone` the other files are not even imported: they are many."""
-    is_asked_for = (
-        config.option.markexpr != "alone" or collection_path.is_dir() or _is_in(collection_path, ALONE)
-    )
+    """With `-m alone` and `-m waiting` the other files are not even imported: they are many."""
+    asked_for = {"alone": ALONE, "waiting": WAITING}.get(config.option.markexpr)
+    is_asked_for = asked_for is None or collection_path.is_dir() or _is_in(collection_path, asked_for)
     return None if is_asked_for else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for marker, places in (("alone", ALONE), ("long", LONG)):
+        for marker, places in (("alone", ALONE), ("waiting", WAITING), ("long", LONG)):
             if _is_in(item.path, places):
                 item.add_marker(marker)
 

@@ -26,7 +26,7 @@ def test_a_worker_runs_what_is_submitted_and_shows_itself(fleet_bench, eventuall
         assert eventually(lambda: fleet_bench.status(second) == "succeeded")
         (worker,) = fleet.page(fleet_bench.db).data
         assert (worker.framework, worker.slots, worker.device) == ("torch", 1, "cpu (numpy)")
-    assert fleet_bench.status(first) == "succeeded"
+        assert eventually(lambda: fleet_bench.status(first) == "succeeded")
 
 
 def test_a_worker_with_two_slots_runs_two_jobs_at_a_time(fleet_bench, eventually):
