@@ -50,6 +50,7 @@ BASES = {"tf-idf": 1.0, "tf-idf C=10": 10.0}
 """Inverse strengths of the regularisation; the first is scikit-learn's default."""
 POINTS_BELOW = 2.0
 VALIDATION_FRACTION = 0.02
+"""Of the rows that `bilstm` may learn from."""
 LEAST_FASHION_ACCURACY = 0.92
 SUBSET, SUBSET_TESTS = 10_000, 1_000
 REQUEST = 500
