@@ -25,13 +25,18 @@ COLLECTED_AFTER = 10_000
 """So many more objects are made than freed between two garbage collections: requests leave nothing for them, and those
 that wait would be looked through again and again."""
 
+TICKS_A_BEAT = 10
+"""uvicorn ticks ten times a second."""
+
 
 class Server(uvicorn.Server):
-    """Tells when it is ready; what engines have running besides ends with it."""
+    """Tells when it is ready, and that it lives; what engines have running besides ends with it."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], object], alive: Callable[[], object] | None
+    ) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._alive = ready, alive
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -42,13 +47,25 @@ class Server(uvicorn.Server):
             gc.enable()
             self._ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._alive is not None and counter % TICKS_A_BEAT == 0:
+            self._alive()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         stop_servers()
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable[[], object]) -> None:
-    """Serve the API on this socket until SIGINT or SIGTERM; `ready` is called once it answers.
+def serve(
+    settings: Settings,
+    door: socket.socket,
+    place: Place,
+    ready: Callable[[], object],
+    alive: Callable[[], object] | None,
+) -> None:
+    """Serve the API on this socket until SIGINT or SIGTERM; `ready` is called once it answers, `alive` about every
+    second from then on.
 
     Exits with status 1 when it could not start; why stands in the log.
     """
@@ -62,7 +79,7 @@ def serve(settings: Settings, door: socket.socket, place: Place, ready: Callable
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
         os.environ["JAX_PLATFORMS"] = "cpu"
-    server = Server(config(create_app(settings, place)), ready)
+    server = Server(config(create_app(settings, place)), ready, alive)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
         server.run(sockets=[door])
     if not server.started:

@@ -3,8 +3,8 @@
 import contextlib
 import gc
 import ipaddress
+import math
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
+import structlog
 
 from app.place import Place
+from app.pulse import Pulse
 from workers import processes
 from workers.gpus import visible_gpus
 from workers.keeper import Keeper
@@ -26,6 +28,8 @@ LONGEST_WAIT_S = 1.0
 LONGEST_FOLDER = 90
 STOPPING_GETS_S = 8.0
 """For the requests that are open, the streams among them, and what is being loaded."""
+
+log = structlog.get_logger(__name__)
 
 
 @contextlib.contextmanager
@@ -83,13 +87,20 @@ def _folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def serve_here(settings: Settings, door: socket.socket, place: Place, ready: Callable[[], object]) -> None:
-    """Serve the API on this socket by this process; `ready` is called once it answers. Ends as `serve` does."""
+def serve_here(
+    settings: Settings,
+    door: socket.socket,
+    place: Place,
+    ready: Callable[[], object],
+    alive: Callable[[], object] | None = None,
+) -> None:
+    """Serve the API on this socket by this process; `ready` is called once it answers, `alive` about every second from
+    then on. Ends as `serve` does."""
     # Hundreds of modules make objects that stay: looking for garbage among them takes a seventh of the start.
     gc.disable()
     from app import process
 
-    process.serve(settings, door, place, ready)
+    process.serve(settings, door, place, ready, alive)
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -139,18 +150,18 @@ def _shared_door(address: tuple[str, int], family: int) -> socket.socket:
 class _Slot:
     """A place among the processes, and the socket behind which it is."""
 
-    def __init__(self, number: int, door: socket.socket, folder: Path, ready: int) -> None:
-        self._number, self._door, self._folder, self._ready = number, door, folder, ready
+    def __init__(self, number: int, door: socket.socket, folder: Path, pulse: int) -> None:
+        self._number, self._door, self._folder, self._pulse = number, door, folder, pulse
         self._address, self._family = door.getsockname()[:2], door.family
 
     def spawn(self, *, environment: Mapping[str, str]) -> processes.Process:
         if self._door.fileno() < 0:
             self._door = _shared_door(self._address, self._family)
         door = self._door.fileno()
-        given = {"door": door, "place": self._number, "folder": self._folder, "ready": self._ready}
+        given = {"door": door, "place": self._number, "folder": self._folder, "pulse": self._pulse}
         options = (text for name, value in given.items() for text in (f"--{name}", str(value)))
         command = [sys.executable, "-m", "app.child", *options]
-        return processes.spawn(command, environment=environment, keep=(door, self._ready))
+        return processes.spawn(command, environment=environment, keep=(door, self._pulse))
 
     def pause(self, seconds: float) -> None:
         """Who connects during a long one gets to another process."""
@@ -166,9 +177,12 @@ class _Processes:
 
     def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: Path) -> None:
         self._doors = doors
-        self._ready, self._say = os.pipe()
+        self._looks = math.ceil(settings.hung_after_s / LOOK_EVERY_S)
+        self._pulse = Pulse()
         self._environments = [environment_of(settings, number) for number in range(len(doors))]
-        self._slots = [_Slot(number, door, folder, self._say) for number, door in enumerate(doors)]
+        self._slots = [
+            _Slot(number, door, folder, self._pulse.descriptor) for number, door in enumerate(doors)
+        ]
         self._keepers = [
             Keeper(f"api {number}", slot.spawn, slot.pause) for number, slot in enumerate(self._slots)
         ]
@@ -179,18 +193,25 @@ class _Processes:
         _say_ready(self._doors)
         while True:
             time.sleep(LOOK_EVERY_S)
+            self._pulse.look()
             for keeper, environment in zip(self._keepers, self._environments, strict=True):
+                self._end_if_hung(keeper)
                 keeper.revive(environment)
+            self._pulse.keep({keeper.pid for keeper in self._keepers})
 
     def _await_ready(self) -> None:
-        waiting = len(self._keepers)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._ready, selectors.EVENT_READ)
-            while waiting:
-                if selector.select(LOOK_EVERY_S):
-                    waiting -= len(os.read(self._ready, waiting))
-                elif any(keeper.pid is None for keeper in self._keepers):
-                    sys.exit(1)
+        pids = [keeper.pid for keeper in self._keepers]
+        while not all(pid is not None and self._pulse.missed(pid) is not None for pid in pids):
+            if any(keeper.pid is None for keeper in self._keepers):
+                sys.exit(1)
+            self._pulse.look(LOOK_EVERY_S)
+
+    def _end_if_hung(self, keeper: Keeper) -> None:
+        if (pid := keeper.pid) is None or (missed := self._pulse.missed(pid)) is None:
+            return
+        if missed > self._looks:
+            log.error("a process hangs; ending it", process=keeper.name, silent_s=missed * LOOK_EVERY_S)
+            keeper.kill()
 
     def __enter__(self) -> "_Processes":
         for keeper, environment in zip(self._keepers, self._environments, strict=True):
@@ -205,8 +226,7 @@ class _Processes:
             keeper.await_end(deadline)
         for slot in self._slots:
             slot.close()
-        os.close(self._ready)
-        os.close(self._say)
+        self._pulse.close()
 
 
 def environment_of(settings: Settings, number: int) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Keeper:
     seconds it is started again."""
 
     def __init__(self, name: str, spawn: Spawn, on_pause: Callable[[float], None] | None = None) -> None:
-        self._name, self._spawn, self._on_pause = name, spawn, on_pause
+        self.name, self._spawn, self._on_pause = name, spawn, on_pause
         self._process: processes.Process | None = None
         self._began = self._due = 0.0
         self._deaths = 0
@@ -66,7 +66,7 @@ class Keeper:
         now = time.monotonic()
         self._deaths = 0 if now - self._began > SETTLED_AFTER_S else self._deaths + 1
         pause_s = min(LONGEST_PAUSE_S, 0.5 * 2.0 ** min(self._deaths, 10)) if self._deaths else 0.0
-        log.warning("a process died; starting it again", process=self._name, how=how, again_in_s=pause_s)
+        log.warning("a process died; starting it again", process=self.name, how=how, again_in_s=pause_s)
         self._process, self._due = None, now + pause_s
         if self._on_pause is not None:
             self._on_pause(pause_s)

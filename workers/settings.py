@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         description="Processes of the API on its one port: several for models so small that the server is what takes"
         " the time, each with a copy of what it serves. With serving_device cuda each has a GPU of its own.",
     )
+    hung_after_s: float = Field(
+        default=30.0,
+        ge=5,
+        allow_inf_nan=False,
+        description="One of several processes whose event loop stands still for so long is ended, and started again.",
+    )
     serving_device: Literal["auto", "cpu", "cuda"] = "cpu"
     serving_threads: int = Field(
         default=2, ge=1, description="Predictions computed at a time, by each process."

@@ -60,13 +60,15 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[Served]:
+def served(folder: Path, **changes: str) -> Iterator[Served]:
     settings = settings_in(folder)
     settings.artifacts_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.migrate()
     command = [sys.executable, "-m", "app", "api", "--port", "0", "--processes", str(PROCESSES)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(folder)) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment(folder, **changes)
+    ) as process:
         assert process.stdout is not None
         ready = re.search(r"ready on (\S+) in 2 processes", process.stdout.readline())
         assert ready is not None
@@ -148,6 +150,21 @@ def test_one_that_is_killed_is_replaced_and_who_connects_meanwhile_waits(tmp_pat
         assert len(after) == PROCESSES
         assert len(after & before) == PROCESSES - 1
         assert counted(server, "tandem_predictions_total", model="steady").keys() == {"0", "1"}
+
+
+def test_one_that_hangs_is_replaced(tmp_path: Path) -> None:
+    with served(tmp_path, TANDEM_HUNG_AFTER_S="5") as server:
+        registered(server.services, name="steady")
+        before = {one.pid for one in server.processes()}
+        hung = min(before)
+        os.kill(hung, signal.SIGSTOP)
+        assert until(lambda: hung not in {one.pid for one in server.processes()}, within_s=20)
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda _: server.predict("steady"), range(24)))
+        assert {one.status_code for one in answers} == {200}
+        after = {one.pid for one in server.processes()}
+        assert len(after) == PROCESSES
+        assert len(after & before) == PROCESSES - 1
 
 
 def test_what_jax_has_compiled_is_there_for_the_next_start(
