@@ -16,8 +16,9 @@ from app.main import create_app
 from app.place import Place
 from app.prediction.http_protocol import HttpProtocol
 from models.engine import stop_servers
+from workers import program_cache
 from workers.settings import Settings
-from workers.trainer_environment import compiled_programs, default_threads
+from workers.trainer_environment import default_threads
 
 OPEN_STREAMS_GET_S = 3
 """Event streams never end by themselves; after so long they are cut, and clients come back with Last-Event-ID."""
@@ -74,7 +75,7 @@ def serve(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # XLA's name for the size of its pool, which all batches of a process share.
     os.environ.setdefault("NPROC", str(default_threads(settings.processes)))
-    for name, value in compiled_programs(settings).items():
+    for name, value in program_cache.environment(settings).items():
         os.environ.setdefault(name, value)
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.

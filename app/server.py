@@ -4,7 +4,6 @@ import contextlib
 import gc
 import ipaddress
 import math
-import os
 import signal
 import socket
 import sys

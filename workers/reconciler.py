@@ -11,7 +11,7 @@ import structlog
 
 from models.errors import NotFound, Unavailable
 from models.framework import FRAMEWORKS, Framework
-from workers import broker, dispatch, fleet, idempotency, job_queries, references
+from workers import broker, dispatch, fleet, idempotency, job_queries, program_cache, references
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.settings import Settings
@@ -59,6 +59,7 @@ class Reconciler:
         fleet.prune(self._db, FORGET_WORKERS_AFTER_S)
         idempotency.prune(self._db)
         self._clean_work()
+        program_cache.make_room(self._settings)
 
     def _keep(self) -> None:
         while not self._ended.wait(self._settings.reconcile_every_s):

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     graph_cache_bytes: Bytes = Field(
         default=4 * GIB, description="Graphs of the engine 'openvino' kept for next time."
     )
+    program_cache_bytes: Bytes = Field(
+        default=4 * GIB, description="What JAX has compiled, kept for the next start."
+    )
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     slots: int = Field(default=1, ge=1, description="Jobs that one worker runs at a time.")

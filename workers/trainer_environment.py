@@ -4,6 +4,7 @@ import os
 import sys
 
 from models.framework import Framework
+from workers import program_cache
 from workers.settings import Settings
 
 MEMORY = {
@@ -21,17 +22,6 @@ def command(framework: Framework, settings: Settings) -> list[str]:
     return [sys.executable, "-m", "workers.trainer", "--framework", framework, "--device", settings.device]
 
 
-def compiled_programs(settings: Settings) -> dict[str, str]:
-    """Where JAX keeps what it has compiled, for every process and the next start: where JAX's own variable says, else
-    in the data folder."""
-    place = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(settings.cache_dir / "jax")
-    return {
-        "JAX_COMPILATION_CACHE_DIR": place,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
 def environment(settings: Settings) -> dict[str, str]:
     """The same for every framework; each reads its own part."""
     threads = str(settings.threads or default_threads(settings.slots))
@@ -45,7 +35,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "NPROC": threads,  # XLA's name for the size of its CPU thread pool
-        **compiled_programs(settings),
+        **program_cache.environment(settings),
         # JAX would take three quarters of a GPU's memory at once, the waiting spare included.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     }

@@ -1,5 +1,6 @@
 """The reconciler: what is lost is found again, and nothing is sent in heaps."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -137,3 +138,15 @@ def test_cleaning_removes_scratch_folders_of_attempts_that_are_over_and_no_other
     reconciler.sweep()
     reconciler.clean()
     assert [folder.exists() for folder in folders] == [False, True]
+
+
+def test_cleaning_makes_room_among_what_jax_has_compiled(bench, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    settings = bench.settings.model_copy(update={"program_cache_bytes": 1500})
+    folder = settings.cache_dir / "jax"
+    folder.mkdir(parents=True)
+    for age, name in enumerate(("new-cache", "old-cache"), 1):
+        (folder / name).write_bytes(bytes(1000))
+        os.utime(folder / name, (1000 / age, 1000 / age))
+    Reconciler(bench.db, bench.store, settings).clean()
+    assert {path.name for path in folder.iterdir()} == {"new-cache"}
