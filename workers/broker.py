@@ -23,6 +23,8 @@ TASK = "train"
 PATIENCE_S = 0.4
 """The longest a publish or a ping may take. A frozen server accepts connections and never answers."""
 
+_one_at_a_time = threading.Lock()
+
 
 def queue_name(framework: Framework) -> str:
     return f"train.{framework}"
@@ -56,17 +58,19 @@ def celery_app(broker_url: str) -> Celery:
 
 
 def prepare(settings: Settings) -> None:
-    """Start loading what publishing needs: half a second of imports that the first message then won't wait for."""
-    _outbox(settings.broker_url)
+    """Load what publishing needs: about a second of imports that the first message then won't wait for."""
+    _outbox(settings.broker_url).wait_until_loaded()
 
 
 def publish(settings: Settings, framework: Framework, job_id: str) -> bool:
     """Tell the framework's workers that a job is waiting. Returns whether the message was sent.
 
-    Never raises and takes at most `PATIENCE_S`. After False the message may still arrive, once or twice: that
-    does no harm.
+    Never raises and, after `prepare`, takes at most `PATIENCE_S`. After False the message may still arrive, once or
+    twice: that does no harm.
     """
-    return _outbox(settings.broker_url).send(queue_name(framework), job_id)
+    outbox = _outbox(settings.broker_url)
+    outbox.wait_until_loaded()
+    return outbox.send(queue_name(framework), job_id)
 
 
 def ping(settings: Settings) -> bool:
@@ -99,7 +103,11 @@ class Outbox:
         self._broker_url = broker_url
         self._letters: SimpleQueue[tuple[str, str, Future[None]]] = SimpleQueue()
         self._late: Future[None] | None = None
+        self._loaded = threading.Event()
         threading.Thread(target=self._serve, name="outbox", daemon=True).start()
+
+    def wait_until_loaded(self) -> None:
+        self._loaded.wait()
 
     def send(self, queue: str, job_id: str) -> bool:
         if self._late is not None and not self._late.done():
@@ -117,10 +125,13 @@ class Outbox:
         return True
 
     def _serve(self) -> None:
-        app = celery_app(self._broker_url)
-        # Celery and kombu import lazily; asking for these attributes does it.
-        assert app.amqp.router
-        assert app.connection_for_write().transport
+        try:
+            app = celery_app(self._broker_url)
+            # Celery and kombu import lazily; asking for these attributes does it.
+            assert app.amqp.router
+            assert app.connection_for_write().transport
+        finally:
+            self._loaded.set()
         while True:
             queue, job_id, sent = self._letters.get()
             if not sent.set_running_or_notify_cancel():
@@ -132,8 +143,13 @@ class Outbox:
                 sent.set_exception(problem)
 
 
-@lru_cache
 def _outbox(broker_url: str) -> Outbox:
+    with _one_at_a_time:
+        return _cached_outbox(broker_url)
+
+
+@lru_cache
+def _cached_outbox(broker_url: str) -> Outbox:
     return Outbox(broker_url)
 
 

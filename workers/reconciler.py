@@ -33,7 +33,6 @@ class Reconciler:
         self._cleaned_at = time.monotonic()
 
     def start(self) -> None:
-        broker.prepare(self._settings)
         self._thread.start()
 
     def stop(self) -> None:
@@ -64,6 +63,8 @@ class Reconciler:
     def _keep(self) -> None:
         while not self._ended.wait(self._settings.reconcile_every_s):
             try:
+                # Not at the start, where it would hold up the first prediction.
+                broker.prepare(self._settings)
                 self.sweep()
                 self._clean_if_due()
             except Unavailable as problem:

@@ -27,12 +27,7 @@ def valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 @pytest.fixture
 def settings(valkey: EmbeddedValkey, tmp_path: Path) -> Settings:
     made = Settings(data_dir=tmp_path, broker_url=valkey.url)
-    while not broker.publish(
-        made, "torch", "first"
-    ):  # imports on a busy machine take longer than a message may
-        pass
-    with Redis(unix_socket_path=str(valkey.socket)) as client:
-        client.delete("train.torch")
+    broker.prepare(made)
     return made
 
 
@@ -60,8 +55,20 @@ def test_a_message_carries_the_job_id_and_nothing_else_of_the_job(
     assert len(message) < 1500
 
 
+def test_the_first_message_waits_for_what_sends_it(valkey: EmbeddedValkey) -> None:
+    program = "import sys; from workers import broker; from workers.settings import Settings;"
+    program += " print(broker.publish(Settings(), 'jax', 'job_1'), 'celery' in sys.modules)"
+    environment = {**os.environ, "TANDEM_BROKER_URL": valkey.url}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "True True\n"
+    with Redis(unix_socket_path=str(valkey.socket)) as client:
+        assert client.llen("train.jax") == 1
+
+
 def test_publishing_to_no_broker_says_so_quickly(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, broker_url="redis://127.0.0.1:1/0")
+    broker.prepare(settings)
     for _ in range(3):
         sent, seconds = timed_publish(settings)
         assert not sent

@@ -95,10 +95,10 @@ class Exporter:
     def _answer(self, request: Request) -> str:
         was_there = self._process is not None
         try:
-            if self._process is None:
+            if self._process is None and not self._stopped:
                 self._process = Process()
-            if not self._stopped:
-                return self._process.answer(request)
+            if (process := self._process) is not None and not self._stopped:
+                return process.answer(request)
         except Exception as error:  # noqa: BLE001 - what it would answer next is not known
             words = self._end() or str(error)
             if self._stopped:
@@ -197,10 +197,10 @@ def _outcome(request: Request) -> str:
         return "Tandem or a package of its was updated since this server started. Start it again."
     try:
         # Imported here: it takes seconds, in which the input may end.
-        from models.frameworks.openvino.exporting import Lacking, export
+        from models.frameworks.openvino.exporting import LackingOperationError, export
 
         export(request.definition, request.weights, request.path)
-    except Lacking:
+    except LackingOperationError:
         return LACKING
     except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
         traceback.print_exc()

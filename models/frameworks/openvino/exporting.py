@@ -23,16 +23,16 @@ EXAMPLE_TOKENS = 16
 logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
 
 
-class Lacking(Exception):
+class LackingOperationError(Exception):
     """OpenVINO lacks one of the network's operations."""
 
 
 def export(definition: Definition, weights: Weights, path: Path) -> None:
-    """Write the network from its normalised input on, see `graph_files`. Raises Lacking."""
+    """Write the network from its normalised input on, see `graph_files`. Raises LackingOperationError."""
     try:
         graph = _exported(definition, weights)
     except OpConversionFailure as error:
-        raise Lacking from error
+        raise LackingOperationError from error
     write(graph, path)
 
 

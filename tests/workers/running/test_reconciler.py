@@ -12,9 +12,9 @@ from workers.reconciler import Reconciler
 
 
 @pytest.fixture
-def bench(new_bench, tmp_path, valkey, eventually):
+def bench(new_bench, tmp_path, valkey):
     made = new_bench(tmp_path, broker_url=valkey.url)
-    assert eventually(lambda: broker.publish(made.settings, "jax", "first"))  # imports on a busy machine
+    broker.prepare(made.settings)
     yield made
     made.db.close()
 
