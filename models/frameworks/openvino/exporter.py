@@ -197,10 +197,10 @@ def _outcome(request: Request) -> str:
         return "Tandem or a package of its was updated since this server started. Start it again."
     try:
         # Imported here: it takes seconds, in which the input may end.
-        from models.frameworks.openvino.exporting import LackingOperationError, export
+        from models.frameworks.openvino.exporting import MissingOperation, export
 
         export(request.definition, request.weights, request.path)
-    except LackingOperationError:
+    except MissingOperation:
         return LACKING
     except Exception as error:  # noqa: BLE001 - whatever it is, who asked is told
         traceback.print_exc()

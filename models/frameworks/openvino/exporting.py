@@ -23,16 +23,16 @@ EXAMPLE_TOKENS = 16
 logging.getLogger().addFilter(lambda record: record.module != "fx_decoder")
 
 
-class LackingOperationError(Exception):
+class MissingOperation(Exception):
     """OpenVINO lacks one of the network's operations."""
 
 
 def export(definition: Definition, weights: Weights, path: Path) -> None:
-    """Write the network from its normalised input on, see `graph_files`. Raises LackingOperationError."""
+    """Write the network from its normalised input on, see `graph_files`. Raises MissingOperation."""
     try:
         graph = _exported(definition, weights)
     except OpConversionFailure as error:
-        raise LackingOperationError from error
+        raise MissingOperation from error
     write(graph, path)
 
 
