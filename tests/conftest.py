@@ -27,7 +27,9 @@ WAITING = (
     "models/test_large_sets.py",
     "workers/running/test_predictions.py",
     "workers/running/test_reconciler.py",
+    "workers/running/test_stalls.py",
     "workers/running/test_supervisor.py",
+    "workers/test_vigil.py",
 )
 """Tests that say so too, but wait more than they compute: two of them get on well beside each other."""
 

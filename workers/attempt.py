@@ -16,6 +16,7 @@ from workers.ledger import Ledger, News
 from workers.relay import news
 from workers.reports import LogLines
 from workers.trainer_process import TrainerProcess
+from workers.vigil import Vigil
 
 TICK_S = 0.2
 CANCEL_PATIENCE_S = 5.0
@@ -55,7 +56,9 @@ class Attempt:
         on_dataset: Callable[[Path], None],
         on_started: Callable[[str], None],
         on_first_step: Callable[[], None],
+        idle_s: float,
     ) -> None:
+        """A trainer that does nothing for `idle_s` is ended."""
         self._trainer, self._ledger, self._assignment = trainer, ledger, assignment
         self._on_dataset, self._on_started, self._on_first_step = on_dataset, on_started, on_first_step
         self._log = log.bind(job_id=assignment.job_id, fence=assignment.fence)
@@ -65,6 +68,7 @@ class Attempt:
         self._started: messages.Started | None = None
         self._outcome: Outcome | None = None
         self._reached: str | None = None
+        self._idle_s, self._vigil = idle_s, Vigil(trainer.pid, idle_s)
 
     def run(self) -> Outcome:
         """Live the attempt to its end; the trainer is gone afterwards."""
@@ -138,17 +142,28 @@ class Attempt:
             self._outcome = Ended(self._stopping or "shutdown")
         elif self._ledger.cancel_requested and self._stopping is None:
             self.stop("cancel", CANCEL_PATIENCE_S)
+        elif self._vigil.look(self._trainer.received) and self._stopping is None:
+            self._outcome = self._stall()
+
+    def _stall(self) -> Outcome:
+        """The trainer lives and does nothing."""
+        self._trainer.dump_stacks()
+        message = f"The trainer process did nothing for {self._idle_s:g} s{self._where()}, and was ended. Its log says"
+        message += " where it stood."
+        return messages.Failed(code="trainer_stalled", message=message, retryable=True)
 
     def _death(self) -> Outcome:
         """The trainer closed its line without an outcome."""
         status = processes.await_end(self._trainer.process, LAST_OUTPUT_S)
         if self._stopping is not None:
             return Ended(self._stopping)
-        where = f" after {self._reached}" if self._reached else ""
-        message = f"The trainer process {processes.last_words(status)}{where}."
+        message = f"The trainer process {processes.last_words(status)}{self._where()}."
         if status == -signal.SIGKILL:
             message += f" {self._assignment.memory_advice}"
         return messages.Failed(code="trainer_died", message=message, retryable=True)
+
+    def _where(self) -> str:
+        return f" after {self._reached}" if self._reached else ""
 
     def _finish(self) -> None:
         if isinstance(self._outcome, messages.Result | messages.Scored | messages.Failed):

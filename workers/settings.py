@@ -122,6 +122,11 @@ class Settings(BaseSettings):
     keep_checkpoints: int = Field(default=2, ge=1)
     grace_s: Seconds = Field(default=20.0, description="Time a trainer gets to write its checkpoint and end.")
 
+    idle_trainer_s: Seconds = Field(
+        default=600.0,
+        description="A trainer that says nothing and computes nothing for so long is ended, and its job tried again.",
+    )
+
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -120,6 +120,7 @@ class Supervisor:
             on_dataset=keep_dataset,
             on_started=self._note_device,
             on_first_step=self._spares.refill,
+            idle_s=self._settings.idle_trainer_s,
         )
         with self._lock:
             self._attempts[claim.job.id] = attempt

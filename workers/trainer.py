@@ -7,6 +7,7 @@ messages.py for what it is told and what it says. It ends when its standard inpu
 import argparse
 import faulthandler
 import os
+import signal
 import sys
 import time
 import traceback
@@ -140,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def serve(framework: Framework, device: Device, channel: Channel) -> None:
     """Warm up, then make one attempt and say how it ended."""
+    faulthandler.register(signal.SIGUSR2)  # for TrainerProcess.dump_stacks
     inbox = Inbox(sys.stdin.buffer)
     loaded = engine.load(framework)
     with suppress(TandemError):  # the attempt meets it again, and can tell it

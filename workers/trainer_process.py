@@ -1,6 +1,7 @@
 """A supervisor's hold on one trainer process: the lines to it and from it."""
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, cast
@@ -17,6 +18,8 @@ class Lines:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.ended = False
+        self.received = 0
+        """Bytes so far."""
         self._rest = b""
         os.set_blocking(descriptor, False)
 
@@ -27,6 +30,7 @@ class Lines:
                 piece = os.read(self.descriptor, 1 << 16)
             except BlockingIOError:
                 break
+            self.received += len(piece)
             self._rest += piece
             self.ended = not piece
             if len(self._rest) > LONGEST_LINE:
@@ -74,12 +78,22 @@ class TrainerProcess:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come from it so far."""
+        return self.reports.received + self.log.received
+
     def tell(self, command: messages.Command) -> None:
         """Send a command; to a dead trainer it goes nowhere, and its death shows elsewhere."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError, ValueError):  # ValueError: closed meanwhile, by another thread
             self.process.stdin.write(command.line())
             self.process.stdin.flush()
+
+    def dump_stacks(self) -> None:
+        """Ask it to write into its log where each of its threads stands, even if it was stopped (see `trainer.serve`)."""
+        for number in (signal.SIGUSR2, signal.SIGCONT):
+            self.process.send_signal(number)
 
     def kill(self) -> None:
         processes.kill(self.process)
