@@ -91,7 +91,7 @@ class TrainerProcess:
             self.process.stdin.flush()
 
     def dump_stacks(self) -> None:
-        """Ask it to write into its log where each of its threads stands, even if it was stopped (see `trainer.serve`)."""
+        """Have it write into its log where each thread stands, even if it was stopped (see `trainer.serve`)."""
         for number in (signal.SIGUSR2, signal.SIGCONT):
             self.process.send_signal(number)
 
