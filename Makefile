@@ -12,6 +12,9 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3 py
 UV := $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
 COMPILE = $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 --custom-compile-command 'make lock'
 
+# Whatever the shell says: without byte code each start compiles thousands of files anew, which takes longer than all else.
+export PYTHONDONTWRITEBYTECODE :=
+
 help: ## show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

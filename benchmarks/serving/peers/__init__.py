@@ -38,7 +38,7 @@ class Peer:
         if not (home / "ready").exists():
             uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
             subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, home], check=True)
-            install = [uv, "pip", "install", "--quiet", "--python", home / "bin/python"]
+            install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", home / "bin/python"]
             subprocess.run([*install, *self.packages], check=True)
             (home / "ready").touch()
         return home / "bin"
