@@ -1,6 +1,5 @@
 """The application: routes, middleware, error handling, and what lives as long as it does."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -26,7 +25,6 @@ from workers.reconciler import Reconciler
 from workers.settings import Settings
 
 ALONE = Place()
-DESCRIBED_AFTER_S = 5.0
 UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
@@ -76,21 +74,12 @@ async def _running(app: FastAPI, settings: Settings, counts: Counts, place: Plac
         last.callback(services.siblings.stop)
         services.residents.start()
         last.push_async_callback(services.residents.stop)
-        last.callback(asyncio.create_task(_describe(app)).cancel)
         app.state.services = services
         app.state.fast_path.service = services.predictions
         try:
             yield
         finally:
             app.state.fast_path.service = None
-
-
-async def _describe(app: FastAPI) -> None:
-    """Errors name the nearest parameter with it; made now, it does not hold up the first request that is wrong, nor the
-    first that is right. On the event loop: FastAPI completes its routes when they are first looked at, and not for two
-    threads at once."""
-    await asyncio.sleep(DESCRIBED_AFTER_S)
-    app.openapi()
 
 
 def _middleware(settings: Settings, counts: Counts) -> list[Middleware]:

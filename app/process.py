@@ -80,7 +80,9 @@ def serve(
     if settings.serving_device == "cpu":
         # JAX would otherwise start every GPU it finds, and take most of its memory, to serve from the CPU.
         os.environ["JAX_PLATFORMS"] = "cpu"
-    server = Server(config(create_app(settings, place)), ready, alive)
+    app = create_app(settings, place)
+    app.openapi()  # errors name the nearest parameter with it; made later, it would hold up everyone's requests
+    server = Server(config(app), ready, alive)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
         server.run(sockets=[door])
     if not server.started:
