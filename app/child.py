@@ -4,6 +4,8 @@ Its settings come from the environment; it says on the pipe `--pulse` that it an
 """
 
 import argparse
+import faulthandler
+import signal
 import socket
 from collections.abc import Sequence
 from functools import partial
@@ -23,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--pulse", type=int, required=True)
     options = parser.parse_args(arguments)
+    faulthandler.register(signal.SIGUSR2)  # for Keeper.end_hung
     settings = Settings()
     logging.configure(settings)
     with socket.socket(fileno=options.door) as door:

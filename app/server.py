@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import ipaddress
-import math
 import signal
 import socket
 import sys
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
-import structlog
 
 from app.place import Place
 from app.pulse import Pulse
@@ -25,10 +23,12 @@ from workers.settings import Settings
 LOOK_EVERY_S = 0.25
 LONGEST_WAIT_S = 1.0
 LONGEST_FOLDER = 90
+STARTING_GETS_S = 300.0
+"""The database may have to be brought to its schema."""
+SAYING_GETS_S = 1.0
+"""For one that hangs, to log where."""
 STOPPING_GETS_S = 8.0
 """For the requests that are open, the streams among them, and what is being loaded."""
-
-log = structlog.get_logger(__name__)
 
 
 @contextlib.contextmanager
@@ -176,7 +176,7 @@ class _Processes:
 
     def __init__(self, settings: Settings, doors: Sequence[socket.socket], folder: Path) -> None:
         self._doors = doors
-        self._looks = math.ceil(settings.hung_after_s / LOOK_EVERY_S)
+        self._hung_after_s = settings.hung_after_s
         self._pulse = Pulse()
         self._environments = [environment_of(settings, number) for number in range(len(doors))]
         self._slots = [
@@ -196,21 +196,27 @@ class _Processes:
             for keeper, environment in zip(self._keepers, self._environments, strict=True):
                 self._end_if_hung(keeper)
                 keeper.revive(environment)
-            self._pulse.keep({keeper.pid for keeper in self._keepers})
+            self._pulse.watch(self._pids())
 
     def _await_ready(self) -> None:
-        pids = [keeper.pid for keeper in self._keepers]
-        while not all(pid is not None and self._pulse.missed(pid) is not None for pid in pids):
-            if any(keeper.pid is None for keeper in self._keepers):
+        self._pulse.watch(pids := self._pids())
+        while not all(map(self._pulse.alive, pids)):
+            self._pulse.take(LOOK_EVERY_S)
+            if len(self._pids()) < len(self._keepers):
                 sys.exit(1)
-            self._pulse.look(LOOK_EVERY_S)
 
     def _end_if_hung(self, keeper: Keeper) -> None:
-        if (pid := keeper.pid) is None or (missed := self._pulse.missed(pid)) is None:
+        if (pid := keeper.pid) is None:
             return
-        if missed > self._looks:
-            log.error("a process hangs; ending it", process=keeper.name, silent_s=missed * LOOK_EVERY_S)
-            keeper.kill()
+        silent_s = LOOK_EVERY_S * self._pulse.missed(pid)
+        limit_s = self._hung_after_s if self._pulse.alive(pid) else max(self._hung_after_s, STARTING_GETS_S)
+        if silent_s >= limit_s + SAYING_GETS_S:
+            keeper.kill_hung(silent_s)
+        elif silent_s >= limit_s:
+            keeper.have_stacks_logged()
+
+    def _pids(self) -> list[int]:
+        return [keeper.pid for keeper in self._keepers if keeper.pid is not None]
 
     def __enter__(self) -> "_Processes":
         for keeper, environment in zip(self._keepers, self._environments, strict=True):

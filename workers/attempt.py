@@ -58,7 +58,7 @@ class Attempt:
         on_first_step: Callable[[], None],
         idle_s: float,
     ) -> None:
-        """A trainer that does nothing for `idle_s` is ended."""
+        """A trainer that does nothing for `idle_s` in the middle of its work is ended."""
         self._trainer, self._ledger, self._assignment = trainer, ledger, assignment
         self._on_dataset, self._on_started, self._on_first_step = on_dataset, on_started, on_first_step
         self._log = log.bind(job_id=assignment.job_id, fence=assignment.fence)
@@ -68,7 +68,8 @@ class Attempt:
         self._started: messages.Started | None = None
         self._outcome: Outcome | None = None
         self._reached: str | None = None
-        self._idle_s, self._vigil = idle_s, Vigil(trainer.pid, idle_s)
+        self._idle_s = idle_s
+        self._vigil: Vigil | None = None
 
     def run(self) -> Outcome:
         """Live the attempt to its end; the trainer is gone afterwards."""
@@ -123,6 +124,8 @@ class Attempt:
                 self._on_first_step()
             case messages.Started():
                 self._started = report
+                # Not before: a download, or the wait for another's, may be silent, and has time limits of its own.
+                self._vigil = Vigil(self._trainer.pid, self._idle_s)
                 self._on_started(report.device)
             case messages.Progressed():
                 self._reached = f"step {report.step}"
@@ -142,14 +145,14 @@ class Attempt:
             self._outcome = Ended(self._stopping or "shutdown")
         elif self._ledger.cancel_requested and self._stopping is None:
             self.stop("cancel", CANCEL_PATIENCE_S)
-        elif self._vigil.look(self._trainer.received) and self._stopping is None:
+        elif self._stopping is None and self._vigil and self._vigil.look(self._trainer.received):
             self._outcome = self._stall()
 
     def _stall(self) -> Outcome:
         """The trainer lives and does nothing."""
-        self._trainer.dump_stacks()
-        message = f"The trainer process did nothing for {self._idle_s:g} s{self._where()}, and was ended. Its log says"
-        message += " where it stood."
+        message = f"The trainer process did nothing for {self._idle_s:g} s{self._where()}, and was ended."
+        if self._trainer.dump_stacks(LAST_OUTPUT_S):
+            message += " Its log says where it stood."
         return messages.Failed(code="trainer_stalled", message=message, retryable=True)
 
     def _death(self) -> Outcome:

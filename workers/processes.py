@@ -12,7 +12,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
+import structlog
+
+KILLED_WITHIN_S = 5.0
 TETHER = Path(__file__).with_name("tether.py")
+
+log = structlog.get_logger(__name__)
 
 Process = subprocess.Popen[bytes]
 Stream = int | IO[bytes] | None
@@ -87,11 +92,23 @@ def spawn(
 
 
 def kill(process: Process) -> None:
-    """SIGKILL the child and all of its session, and reap it. Does nothing to a child already reaped."""
+    """SIGKILL the child and all of its session, and reap it. Does nothing to a child already reaped.
+
+    One that waits for a broken device does not even end then; it is not waited for.
+    """
+    if process.poll() is None:
+        signal_all(process, signal.SIGKILL)
+        try:
+            process.wait(KILLED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            log.error("a killed process does not end; is a device broken?", pid=process.pid)
+
+
+def signal_all(process: Process, number: signal.Signals) -> None:
+    """To the child and all of its session. Does nothing to a child already reaped."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(process.pid, number)
 
 
 def end(process: Process, patience_s: float) -> int:
@@ -107,7 +124,7 @@ def await_end(process: Process, patience_s: float) -> int:
         return process.wait(max(0.0, patience_s))
     except subprocess.TimeoutExpired:
         kill(process)
-        return process.wait()
+        return -signal.SIGKILL if process.returncode is None else process.returncode
 
 
 def last_words(status: int) -> str:

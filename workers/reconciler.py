@@ -61,6 +61,7 @@ class Reconciler:
         program_cache.make_room(self._settings)
 
     def _keep(self) -> None:
+        program_cache.make_room(self._settings)  # a laptop may never be up for as long as `clean` waits
         while not self._ended.wait(self._settings.reconcile_every_s):
             try:
                 # Not at the start, where it would hold up the first prediction.

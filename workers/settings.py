@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         " the time, each with a copy of what it serves. With serving_device cuda each has a GPU of its own.",
     )
     hung_after_s: float = Field(
-        default=30.0,
+        default=60.0,
         ge=5,
         allow_inf_nan=False,
         description="One of several processes whose event loop stands still for so long is ended, and started again.",
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
 
     idle_trainer_s: Seconds = Field(
         default=600.0,
-        description="A trainer that says nothing and computes nothing for so long is ended, and its job tried again.",
+        description="A trainer that, once at work, says and computes nothing for so long is ended; its job is retried.",
     )
 
     log_format: Literal["console", "json"] = "console"

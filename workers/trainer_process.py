@@ -1,6 +1,7 @@
 """A supervisor's hold on one trainer process: the lines to it and from it."""
 
 import os
+import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -90,10 +91,12 @@ class TrainerProcess:
             self.process.stdin.write(command.line())
             self.process.stdin.flush()
 
-    def dump_stacks(self) -> None:
-        """Have it write into its log where each thread stands, even if it was stopped (see `trainer.serve`)."""
+    def dump_stacks(self, patience_s: float) -> bool:
+        """Have it write into its log where each thread stands, even if it was stopped (see `trainer.serve`). Returns
+        whether it wrote something; what it wrote is still to be read."""
         for number in (signal.SIGUSR2, signal.SIGCONT):
             self.process.send_signal(number)
+        return bool(select.select([self.log.descriptor], [], [], patience_s)[0]) and self.alive
 
     def kill(self) -> None:
         processes.kill(self.process)

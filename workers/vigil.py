@@ -8,7 +8,7 @@ LOOKS = 60
 """So many within the time that a trainer may be idle; of a tiny time, as many as `LOOK_EVERY_S` allows."""
 LOOK_EVERY_S = 0.2
 BUSY_SHARE = 0.001
-"""Of one core. Threads that wait still wake now and then; a slow download takes more."""
+"""Of one core. Threads that wait still wake now and then."""
 
 
 class Vigil:
@@ -21,10 +21,10 @@ class Vigil:
     def __init__(self, pid: int, patience_s: float) -> None:
         self._pid, self._patience_s = pid, patience_s
         self._every_s = max(LOOK_EVERY_S, patience_s / LOOKS)
-        self._looked_at = time.monotonic()
         self._idle_s = 0.0
         self._said = 0
         self._cpu_s = _cpu_s(pid)
+        self._looked_at = time.monotonic()
 
     def look(self, said: int) -> bool:
         """Whether it has said nothing and computed next to nothing for `patience_s` seconds; `said` counts the bytes
@@ -35,6 +35,7 @@ class Vigil:
             return False
         self._looked_at = now
         cpu_s = _cpu_s(self._pid)
+        self._cpu_s = min(self._cpu_s, cpu_s)  # less than before, where somebody else reaped a child
         if said != self._said or cpu_s - self._cpu_s > BUSY_SHARE * self._patience_s:
             self._said, self._cpu_s, self._idle_s = said, cpu_s, 0.0
         else:

@@ -4,12 +4,11 @@ A checkpoint is a folder of the cache: `weights.safetensors`, for texts `tokeniz
 last, with the hashes of these files and of those that they were made from.
 """
 
-import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +18,7 @@ from models.checkpoints import hub, process
 from models.checkpoints.tokenizers import tokenizer_json
 from models.errors import CorruptArtifact, NotFound
 from models.fetching import Digest, Say, download, sha256
+from models.file_locks import alone
 from models.published import Published
 
 WEIGHTS, TOKENIZER, COMPLETE = "weights.safetensors", "tokenizer.json", "complete.json"
@@ -66,7 +66,8 @@ class Library:
         """
         folder = self.cache / published.library / re.sub(r"[^A-Za-z0-9._-]+", "--", published.reference)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.with_name(f"{folder.name}.lock")):
+        wait = f"waiting for another job that fetches {published.name}"
+        with alone(folder.with_name(f"{folder.name}.lock"), partial(self.say, wait)):
             if not self._is_ready(folder, published):
                 self._make(folder, published)
         tokenizer = folder / TOKENIZER
@@ -170,11 +171,3 @@ def to_safetensors(source: Path, target: Path) -> None:
 
 def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: sha256(path) for name, path in files.items()}
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait while another process fetches the same checkpoint."""
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
