@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--pulse", type=int, required=True)
     options = parser.parse_args(arguments)
-    faulthandler.register(signal.SIGUSR2)  # for Keeper.end_hung
+    faulthandler.register(signal.SIGUSR2)  # for Keeper.have_stacks_logged
     settings = Settings()
     logging.configure(settings)
     with socket.socket(fileno=options.door) as door:
