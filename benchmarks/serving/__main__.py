@@ -8,7 +8,7 @@ each a PNG in base64. Tandem trains both first. Peers get the same network as a 
 two processes of one thread, and batches of up to 32 that wait for nothing where they can be told so.
 Tandem serves from each of its engines, and from OpenVINO in bfloat16; and in two processes, `x2`. `parse-only` is a raw
 ASGI server that parses the body and answers at once, in one process or in two;
-`bare loop` is the folded network, or OpenVINO in float32, without a server, in two threads.
+`bare loop` is the folded network, or OpenVINO in either precision, without a server, in two threads.
 
 Every server starts anew, the first answer is timed from there, and three seconds of load warm it up. Tandem starts
 twice: the second time it finds what it has compiled or exported. The load comes from this machine, from wrk where it is
