@@ -49,8 +49,16 @@ class Served:
         )
 
     def processes(self) -> list[psutil.Process]:
+        """Those that live."""
         found = psutil.Process(self.pid).children(recursive=True)
-        return [one for one in found if "app.child" in one.cmdline()]
+        return [one for one in found if _is_child(one)]
+
+
+def _is_child(process: psutil.Process) -> bool:
+    try:
+        return "app.child" in process.cmdline()
+    except psutil.NoSuchProcess:  # dead, reaped or not
+        return False
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
