@@ -95,7 +95,7 @@ def serve_here(
 ) -> None:
     """Serve the API on this socket by this process; `ready` is called once it answers, `alive` about every second from
     then on. Ends as `serve` does."""
-    # Hundreds of modules make objects that stay: looking for garbage among them takes a seventh of the start.
+    # Hundreds of modules make objects that stay: looking for garbage among them takes a good part of the start.
     gc.disable()
     from app import process
 

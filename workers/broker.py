@@ -58,7 +58,7 @@ def celery_app(broker_url: str) -> Celery:
 
 
 def prepare(settings: Settings) -> None:
-    """Load what publishing needs: about a second of imports that the first message then won't wait for."""
+    """Load what publishing needs: imports that the first message then won't wait for."""
     _outbox(settings.broker_url).wait_until_loaded()
 
 

@@ -14,8 +14,8 @@ MEMORY = {
     "MALLOC_TOP_PAD_": str(2**26),
 }
 """Has glibc keep what a step allocates for the next step. Usually it hands large blocks back to the system, which then
-clears them page by page for every step anew: a seventh of an LSTM's time in JAX, a fifth in PyTorch
-(docs/benchmarks.md). Other C libraries do not look at it."""
+clears them page by page for every step anew, which an LSTM spends much of its time on. Other C libraries do not look at
+it."""
 
 
 def command(framework: Framework, settings: Settings) -> list[str]:

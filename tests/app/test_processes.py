@@ -143,6 +143,16 @@ def test_an_unloaded_model_answers_in_no_process_until_it_is_loaded(two: Served)
     assert {two.predict("resting").status_code for _ in range(12)} == {200}
 
 
+def assert_all_answer_and_one_was_replaced(server: Served, before: set[int]) -> None:
+    """Of the processes that were there before; they serve the model `steady`."""
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: server.predict("steady"), range(24)))
+    assert {one.status_code for one in answers} == {200}
+    after = {one.pid for one in server.processes()}
+    assert len(after) == PROCESSES
+    assert len(after & before) == PROCESSES - 1
+
+
 def test_one_that_is_killed_is_replaced_and_who_connects_meanwhile_waits(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         registered(server.services, name="steady")
@@ -151,12 +161,7 @@ def test_one_that_is_killed_is_replaced_and_who_connects_meanwhile_waits(tmp_pat
         assert len(before) == PROCESSES
         os.kill(min(before), signal.SIGKILL)
         time.sleep(0.3)
-        with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(lambda _: server.predict("steady"), range(24)))
-        assert {one.status_code for one in answers} == {200}
-        after = {one.pid for one in server.processes()}
-        assert len(after) == PROCESSES
-        assert len(after & before) == PROCESSES - 1
+        assert_all_answer_and_one_was_replaced(server, before)
         assert counted(server, "tandem_predictions_total", model="steady").keys() == {"0", "1"}
 
 
@@ -167,12 +172,7 @@ def test_one_that_hangs_is_replaced(tmp_path: Path) -> None:
         hung = min(before)
         os.kill(hung, signal.SIGSTOP)
         assert until(lambda: hung not in {one.pid for one in server.processes()}, within_s=20)
-        with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(lambda _: server.predict("steady"), range(24)))
-        assert {one.status_code for one in answers} == {200}
-        after = {one.pid for one in server.processes()}
-        assert len(after) == PROCESSES
-        assert len(after & before) == PROCESSES - 1
+        assert_all_answer_and_one_was_replaced(server, before)
 
 
 def test_what_jax_has_compiled_is_there_for_the_next_start(
