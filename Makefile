@@ -26,12 +26,12 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(SETUP) $(MLSERVER) ## run every test: two at a time, but those that say how soon something happens
+test: $(SETUP) $(MLSERVER) ## run every test, two at a time, but those that say how soon something happens (of the benchmarks: test-long)
 	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone and not waiting and not long" --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m waiting --numprocesses 2 --dist loadfile
 	$(BIN)/pytest -m alone
 
-test-long: $(SETUP) ## run the tests of the benchmarks, and those of what smaller tests show too
+test-long: $(SETUP) ## run the tests of the benchmarks
 	$(BIN)/pytest -m long
 
 demo: $(SETUP) ## train one network in PyTorch and in JAX, and serve each from either

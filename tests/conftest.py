@@ -38,9 +38,8 @@ LONG = (
     "benchmarks/test_architectures.py",
     "benchmarks/test_serving.py",
     "benchmarks/test_training_loop.py",
-    "end_to_end/test_dataset_predictions.py",
 )
-"""Tests of benchmarks, and of what smaller tests show too: `make test-long`."""
+"""Tests of benchmarks: `make test-long`."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -24,7 +24,6 @@ def test_the_demo_succeeds_and_cleans_up(tmp_path: Path) -> None:
         assert expected in result.stdout
 
 
-@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_demo_runs_against_a_server_that_is_there(tandem_up: str) -> None:
     command = [sys.executable, "-m", "app", "demo", "--url", tandem_up]

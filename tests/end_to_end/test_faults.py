@@ -55,7 +55,6 @@ def busiest(pids):
     return max(pids, key=ticks)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_job_survives_its_worker_killed_in_mid_epoch(fragile, framework):
     job = fragile.create_job(job_of(framework, 800))

@@ -298,7 +298,6 @@ def test_twenty_steps_agree(case, optimizer):
     assert all(not np.array_equal(in_torch.end.weights[name], array) for name, array in start.items())
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", DEEP)
 def test_a_deep_network_drifts_no_further_than_torch_does_from_itself(name):
     case = DEEP[name]

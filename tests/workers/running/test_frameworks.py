@@ -63,7 +63,7 @@ def test_a_job_killed_once_and_stopped_once_ends_like_one_that_was_left_alone(be
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("framework", [pytest.param("torch", marks=pytest.mark.long), "jax"])
+@pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_prediction_killed_once_and_stopped_once_makes_the_same_file(bench, framework):
     large = {"architecture": "cnn", "width": 32, "stages": 2}
     model = registered(
