@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from models.engine import Definition
 from models.frameworks.openvino.graph_files import write
+from models.frameworks.torch.folding import folded, noise
 from models.frameworks.torch.tensors import network_of
 from models.signature import ImageInput, TableInput, TokenInput
 from models.weights import Weights
@@ -46,12 +47,13 @@ def _exported(definition: Definition, weights: Weights) -> openvino.Model:
 
 def _program(definition: Definition, weights: Weights) -> ExportedProgram:
     """The graph in evaluation mode. Batch size and number of tokens are free."""
-    network = network_of(definition, weights, torch.float32, torch.device("cpu"))
-    network.eval().requires_grad_(False)
+    cpu = torch.device("cpu")
+    network = network_of(definition, weights, torch.float32, cpu).eval().requires_grad_(False)
     axes = {0: Dim("batch", min=1)}
     match definition.signature.input:
-        case ImageInput(height=height, width=width, channels=channels):
-            x = torch.zeros(2, channels, height, width)
+        case ImageInput():
+            x = noise(definition.signature.input, cpu)
+            network = folded(network, x)  # OpenVINO would; there is half as much to trace
         case TableInput(features=features):
             x = torch.zeros(2, features)
         case TokenInput(length=length, padding=padding):

@@ -7,9 +7,12 @@ Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.signature import ImageInput
 
 CLOSE = 1e-4
 """The largest difference of a logit that is taken, as a share of the largest logit (or of 1, where that is smaller)."""
@@ -34,6 +37,13 @@ def folded(network: nn.Module, x: Tensor) -> nn.Module:
         fewer.set_submodule(norm, nn.Identity())
     fewer = fewer.to(memory_format=torch.channels_last)
     return fewer if _is_same(network, fewer, x) else network
+
+
+def noise(input: ImageInput, device: torch.device) -> Tensor:
+    """Normalised images, float32 [2, C, H, W]; always the same."""
+    generator = np.random.default_rng(0)
+    shape = (2, input.channels, input.height, input.width)
+    return torch.from_numpy(generator.standard_normal(shape, np.float32)).to(device)
 
 
 def _pairs(network: nn.Module, x: Tensor) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import torch
 
 from models.engine import Definition, is_normalised
 from models.frameworks.torch.devices import describe, memory_for
-from models.frameworks.torch.folding import folded
+from models.frameworks.torch.folding import folded, noise
 from models.frameworks.torch.samples import entrance
 from models.frameworks.torch.tensors import network_of
 from models.serving import ServingPrecision
@@ -29,7 +29,7 @@ class TorchPredictor:
         self._dtype = DTYPES[precision]
         network = network_of(definition, weights, torch.float32, device).eval()
         if isinstance(self._input, ImageInput):
-            network = folded(network, _noise(self._input, device))
+            network = folded(network, noise(self._input, device))
         self._network = network.to(self._dtype)
         self._enter = entrance(definition, torch.float32, device)
 
@@ -46,10 +46,3 @@ class TorchPredictor:
 
     def warm_up(self, example: np.ndarray, rows: int) -> None:
         """See `models.engine.Predictor.warm_up`: nothing is compiled here."""
-
-
-def _noise(input: ImageInput, device: torch.device) -> torch.Tensor:
-    """Normalised images, float32 [2, C, H, W]; always the same."""
-    generator = np.random.default_rng(0)
-    shape = (2, input.channels, input.height, input.width)
-    return torch.from_numpy(generator.standard_normal(shape, np.float32)).to(device)
