@@ -28,6 +28,7 @@ ALONE = Place()
 UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
+    {"name": "Comparisons", "description": "One training in both frameworks, and which suits it."},
     {"name": "Datasets", "description": "Built-in and uploaded."},
     {"name": "Predict", "description": "Any model, on either framework."},
     {

@@ -16,7 +16,7 @@ from app.schemas.inference_protocol import IndexBody, InferenceRequest, Inferenc
 from app.schemas.models import AliasTarget, ModelChange, VersionChange
 from app.schemas.paging import Answer
 from app.schemas.predictions import PredictBody
-from models.job import JobSpec
+from models.job import ComparisonSpec, JobSpec
 from models.scoring.spec import PredictionSpec
 
 Responses = dict[int | str, dict[str, Any]]
@@ -24,6 +24,7 @@ ALWAYS = (400, 401, 422, 500, 503)
 REFERENCE = "#/components/schemas/{model}"
 MODELS: tuple[type[BaseModel], ...] = (
     JobSpec,
+    ComparisonSpec,
     AliasTarget,
     ModelChange,
     VersionChange,

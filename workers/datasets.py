@@ -25,7 +25,7 @@ from workers.identifiers import is_id, new_id, stable_id
 from workers.job_records import NOUNS, Kind
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.references import discard
-from workers.tables import DatasetRow, JobRow
+from workers.tables import ComparisonRow, DatasetRow, JobRow
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,10 @@ def delete(db: Database, store: ArtifactStore, name_or_id: str) -> None:
             raise Conflict(
                 f"{NOUNS[cast(Kind, user.kind)]} {user.id} needs dataset {row.name!r}; wait for it or cancel it first."
             )
+        if (comparison := session.scalar(_running_comparisons(row.id).limit(1))) is not None:
+            raise Conflict(
+                f"comparison {comparison} needs dataset {row.name!r}; wait for it or cancel it first."
+            )
         session.delete(row)
         sha256 = row.sha256
     if sha256 is not None:
@@ -193,6 +197,13 @@ def _find(session: Session, name_or_id: str, *, for_update: bool = False) -> Dat
 
 def _unfinished_jobs(dataset_id: str) -> Select[JobRow]:
     return select(JobRow).where(JobRow.dataset_id == dataset_id, JobRow.status.in_(["queued", "running"]))
+
+
+def _running_comparisons(dataset_id: str) -> Select[str]:
+    """Between two of its jobs a comparison has none that is unfinished."""
+    return select(ComparisonRow.id).where(
+        ComparisonRow.dataset_id == dataset_id, ComparisonRow.status == "running"
+    )
 
 
 def _taken(name: str) -> Conflict:

@@ -23,6 +23,7 @@ class Job:
 
     `name` is the registered model's name; `model_name` and `model_version` are set on success, and from the start for a
     prediction: the model that predicts. `artifact_sha256` and `artifact_bytes`: its file.
+    `comparison`: the one that it is a part of, as step `comparison_step` of it.
     `attempt` counts the attempts that are charged against `max_attempts`; `fence` counts every change of ownership.
     """
 
@@ -42,6 +43,7 @@ class Job:
     dataset_sha256: str | None
     metrics: dict[str, Any]
     timing: dict[str, Any]
+    peak_memory_bytes: int | None
     device: str | None
     worker: str | None
     attempt: int
@@ -52,6 +54,8 @@ class Job:
     artifact_sha256: str | None
     artifact_bytes: int | None
     resumed_from: str | None
+    comparison: str | None
+    comparison_step: int | None
     error_code: str | None
     error_message: str | None
     stop_reason: str | None
@@ -124,6 +128,7 @@ def job(row: JobRow) -> Job:
         dataset_sha256=row.dataset_sha256,
         metrics=row.metrics,
         timing=row.timing,
+        peak_memory_bytes=row.peak_memory_bytes,
         device=row.device,
         worker=row.owner,
         attempt=row.attempt,
@@ -134,6 +139,8 @@ def job(row: JobRow) -> Job:
         artifact_sha256=row.artifact_sha256,
         artifact_bytes=row.artifact_bytes,
         resumed_from=row.resumed_from,
+        comparison=row.comparison_id,
+        comparison_step=row.comparison_step,
         error_code=row.error_code,
         error_message=row.error_message,
         stop_reason=row.stop_reason,

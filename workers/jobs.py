@@ -78,18 +78,8 @@ def create(
     The idempotency record is tied to the job in the same transaction, so a crash cannot make two.
     Raises NotFound when the dataset was deleted meanwhile, Conflict when the idempotency claim was lost.
     """
-    row = JobRow(
-        kind="training",
-        name=spec.name or default_name(dataset.name, spec.model.architecture),
-        framework=spec.framework,
-        spec=spec.model_dump(mode="json"),
-        dataset_id=dataset.id,
-        dataset_name=dataset.name,
-        dataset_sha256=dataset.sha256,
-        job_metadata=spec.metadata,
-        resumed_from=resumed_from,
-        max_attempts=max_attempts,
-    )
+    row = row_of(spec, dataset, max_attempts)
+    row.resumed_from = resumed_from
     with db.session() as session:
         return insert(session, row, idempotency)
 
@@ -237,6 +227,7 @@ def finish(db: Database, job_id: str, fence: int, model: FinishedModel) -> regis
         if row is None:
             return None
         merge(row, model.metrics, model.timing)
+        row.peak_memory_bytes = model.peak_memory_bytes
         version = registry.add_version(session, row, model)
         row.model_name, row.model_version = version.name, version.version
         end_attempt(session, row, fence, "succeeded", model.stop_reason)
@@ -319,6 +310,21 @@ def forget_checkpoints(db: Database, job_id: str, keep: int = 2) -> list[str]:
 def default_name(dataset: str, architecture: str) -> str:
     """`<dataset>-<architecture>`, the dataset's name cut where both together are too long."""
     return f"{dataset[: LONGEST_NAME - 1 - len(architecture)]}-{architecture}"
+
+
+def row_of(spec: JobSpec, dataset: DatasetRecord, max_attempts: int) -> JobRow:
+    """A training job, for `insert`. `spec` is fully resolved."""
+    return JobRow(
+        kind="training",
+        name=spec.name or default_name(dataset.name, spec.model.architecture),
+        framework=spec.framework,
+        spec=spec.model_dump(mode="json"),
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        dataset_sha256=dataset.sha256,
+        job_metadata=spec.metadata,
+        max_attempts=max_attempts,
+    )
 
 
 def insert(session: Session, row: JobRow, idempotency: IdempotencyClaim | None) -> Job:

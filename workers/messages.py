@@ -194,6 +194,7 @@ class Result(Message):
     parameters: int
     metrics: dict[str, float]
     timing: dict[str, float]
+    peak_memory_bytes: int | None = None
     stop_reason: str | None = None
 
 

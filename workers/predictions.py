@@ -34,7 +34,13 @@ def create(
 
     Raises NotFound when the dataset was deleted meanwhile, Conflict when the idempotency claim was lost.
     """
-    row = JobRow(
+    with db.session() as session:
+        return insert(session, row_of(spec, dataset, version, max_attempts), idempotency)
+
+
+def row_of(spec: ScoringSpec, dataset: DatasetRecord, version: ModelVersion, max_attempts: int) -> JobRow:
+    """A prediction with this version, for `workers.jobs.insert`."""
+    return JobRow(
         kind="prediction",
         name=version.name,
         framework=spec.engine,
@@ -47,8 +53,6 @@ def create(
         model_name=version.name,
         model_version=version.version,
     )
-    with db.session() as session:
-        return insert(session, row, idempotency)
 
 
 def finish(db: Database, job_id: str, fence: int, result: FinishedPrediction) -> bool:

@@ -6,17 +6,20 @@ It runs in every API process. No leader is needed: each of its statements is saf
 import threading
 import time
 from shutil import rmtree
+from typing import Any
 
 import structlog
 
 from models.errors import NotFound, Unavailable
 from models.framework import FRAMEWORKS, Framework
-from workers import broker, dispatch, fleet, idempotency, job_queries, program_cache, references
+from workers import broker, comparisons, dispatch, fleet, idempotency, job_queries, program_cache, references
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.settings import Settings
 
 CLEAN_EVERY_S = 3600.0
+COMPARE_EVERY_S = 0.5
+"""While a comparison runs: how soon its next job is made."""
 FORGET_WORKERS_AFTER_S = 86400.0
 KEEP_SCRATCH_S = 86400.0
 
@@ -31,6 +34,7 @@ class Reconciler:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="reconciler", daemon=True)
         self._cleaned_at = time.monotonic()
+        self._pause_s = settings.reconcile_every_s
 
     def start(self) -> None:
         self._thread.start()
@@ -42,9 +46,11 @@ class Reconciler:
             self._thread.join()
 
     def sweep(self) -> None:
-        """Give up lost attempts, then send again what may not have been sent. Raises Unavailable."""
+        """Give up lost attempts, go on with comparisons, then send again what may not have been sent. Raises
+        Unavailable."""
         for lost in dispatch.expire_leases(self._db):
             log.warning("lease expired", job_id=lost.job_id, status=lost.status)
+        self._compare()
         stale = dispatch.stale_queued(self._db, self._settings.redispatch_s)
         claimable = dispatch.claimable(self._db)
         for framework in FRAMEWORKS:
@@ -62,7 +68,7 @@ class Reconciler:
 
     def _keep(self) -> None:
         program_cache.make_room(self._settings)  # a laptop may never be up for as long as `clean` waits
-        while not self._ended.wait(self._settings.reconcile_every_s):
+        while not self._ended.wait(self._pause_s):
             try:
                 # Not at the start, where it would hold up the first prediction.
                 broker.prepare(self._settings)
@@ -77,6 +83,27 @@ class Reconciler:
         if time.monotonic() - self._cleaned_at > CLEAN_EVERY_S:
             self._cleaned_at = time.monotonic()
             self.clean()
+
+    def _compare(self) -> None:
+        running = comparisons.advance(self._db, self._settings.max_attempts)
+        every_s = self._settings.reconcile_every_s
+        self._pause_s = min(every_s, COMPARE_EVERY_S) if running else every_s
+        for one in running:
+            if one.had_all_jobs:
+                self._finish(one.comparison_id)
+
+    def _finish(self, comparison_id: str) -> None:
+        # Imported here: reading results takes libraries that a server without comparisons does without.
+        from workers import agreement
+
+        found: list[dict[str, Any]] = []
+        try:
+            found = agreement.of(self._db, self._store, comparisons.jobs_of(self._db, comparison_id))
+        except Unavailable:
+            raise
+        except Exception:  # the figures of its jobs are worth as much without
+            log.exception("agreement not known", comparison_id=comparison_id)
+        comparisons.finish(self._db, comparison_id, found)
 
     def _send(self, framework: Framework, job_ids: list[str], claimable: int) -> None:
         """Publish the jobs again, but no more messages than the queue lacks: a job may just be waiting its turn."""

@@ -75,6 +75,7 @@ class FinishedModel:
     metrics: Mapping[str, float]
     timing: Mapping[str, float] = field(default_factory=dict)
     stop_reason: str | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)

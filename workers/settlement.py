@@ -84,6 +84,7 @@ class Settlement:
             metrics=result.metrics,
             timing=result.timing,
             stop_reason=result.stop_reason,
+            peak_memory_bytes=result.peak_memory_bytes,
         )
         version = self._transit(lambda: jobs.finish(self._db, *self._job, model))
         if version is None:

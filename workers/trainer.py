@@ -28,6 +28,7 @@ from models.preparation import expected_signature, prepared
 from models.reports import Fitted
 from models.weights import ModelCard, WeightsFile, write_weights
 from workers import messages, origins, sources
+from workers.memory import peak_memory_bytes
 from workers.observer import Channel, Inbox, Witness
 from workers.scorer import Scorer
 
@@ -112,6 +113,7 @@ class Fitter:
             parameters=parameter_count(card.model, card.signature),
             metrics=fitted.metrics,
             timing=timing,
+            peak_memory_bytes=peak_memory_bytes(),
             stop_reason=fitted.stop_reason,
         )
 

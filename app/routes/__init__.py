@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.routes import (
     architectures,
+    comparisons,
     dataset_predictions,
     datasets,
     engines,
@@ -22,6 +23,7 @@ from app.routes import (
 ROUTERS: tuple[APIRouter, ...] = (
     jobs.router,
     events.router,
+    comparisons.router,
     datasets.router,
     predictions.router,
     dataset_predictions.router,

@@ -1,23 +1,19 @@
 """The web pages under `/`: one HTML shell each; what they show, the browser asks of the JSON API."""
 
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from app.templates import templates
 from models.engine import is_installed
 from models.errors import NotFound
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-WEB = Path(__file__).parents[1] / "web"
-STATIC = WEB / "static"
+STATIC = Path(__file__).parents[1] / "web" / "static"
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -105,19 +101,6 @@ async def static_file(digest: str, file: str, request: Request) -> Response:
 
 def _page(name: str, title: str, here: str = "", policy: str = POLICY, **values: Any) -> Response:
     """The shell of a page: its template, and the module of its name that fills it."""
-    template = _templates().get_template(f"{name}.html")
+    template = templates().get_template(f"{name}.html")
     html = template.render(title=title, here=here, module=name, static=static_path(), **values)
     return HTMLResponse(html, headers={"Content-Security-Policy": policy})
-
-
-@cache
-def _templates() -> "Environment":
-    """Loaded for the first page, not for the first prediction."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(WEB / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )

@@ -31,6 +31,7 @@ EXAMPLE: dict[str, Any] = {
     "dataset": {"id": "ds_00000000000000000000000000", "name": "digits", "sha256": "9f86d081884c7d65" * 4},
     "metrics": {"train_loss": 0.21, "validation_loss": 0.18, "validation_accuracy": 0.953},
     "timing": {"queued_s": 0.1, "setup_s": 0.4, "compile_s": 0.0, "train_s": 3.2, "samples_per_s": 2100.0},
+    "peak_memory_bytes": None,
     "device": "cpu",
     "worker": "wrk_01jd8zq4m3v6x9n2k5t7w0y1ab",
     "attempt": 1,
@@ -38,6 +39,7 @@ EXAMPLE: dict[str, Any] = {
     "cancel_requested": False,
     "result": None,
     "resumed_from": None,
+    "comparison": None,
     "error": None,
     "stop_reason": None,
     "created_at": "2026-01-05T09:30:00Z",
@@ -125,6 +127,9 @@ class Job(Answer):
     timing: dict[str, float | None] = Field(
         description="queued_s, setup_s, compile_s, train_s, samples_per_s."
     )
+    peak_memory_bytes: int | None = Field(
+        description="The most of the machine's memory that its process held at once; a GPU's is not counted."
+    )
     device: str | None
     worker: str | None
     attempt: int
@@ -132,6 +137,7 @@ class Job(Answer):
     cancel_requested: bool
     result: JobResult | None
     resumed_from: str | None
+    comparison: str | None = Field(description="The comparison that it is a part of.")
     error: JobError | None
     stop_reason: str | None = Field(description="Why training ended before its last epoch, if it did.")
     created_at: datetime

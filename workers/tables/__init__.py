@@ -1,6 +1,7 @@
 """The database's tables, one module a noun."""
 
 from workers.tables.base import Base
+from workers.tables.comparisons import ComparisonRow
 from workers.tables.datasets import DatasetRow
 from workers.tables.fleet import WorkerRow
 from workers.tables.idempotency import IdempotencyRow
@@ -12,6 +13,7 @@ __all__ = [
     "AttemptRow",
     "Base",
     "CheckpointRow",
+    "ComparisonRow",
     "DatasetRow",
     "EventRow",
     "IdempotencyRow",

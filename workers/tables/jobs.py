@@ -20,6 +20,7 @@ class JobRow(Base):
         Index("ix_jobs_dataset_id", "dataset_id"),
         Index("ix_jobs_lease_until", "lease_until"),
         Index("ix_jobs_artifact_sha256", "artifact_sha256"),
+        Index("ix_jobs_comparison_id", "comparison_id", "comparison_step", unique=True),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -32,6 +33,8 @@ class JobRow(Base):
     dataset_sha256: Mapped[str | None]
     job_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
     resumed_from: Mapped[str | None]
+    comparison_id: Mapped[str | None]
+    comparison_step: Mapped[int | None]
 
     status: Mapped[str]
     phase: Mapped[str | None]
@@ -58,6 +61,7 @@ class JobRow(Base):
     last_progress_at: Mapped[float | None]
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
     timing: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    peak_memory_bytes: Mapped[int | None]
 
     model_name: Mapped[str | None]
     model_version: Mapped[int | None]
