@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.commands import datasets, demo, jobs, models, predict, score, serve
+from app.commands import compare, datasets, demo, jobs, models, predict, score, serve
 
 
 class Commands(click.Group):
@@ -52,6 +52,7 @@ for command in (
     demo.demo,
     jobs.train,
     jobs.jobs,
+    compare.compare,
     predict.predict,
     score.score,
     datasets.datasets,

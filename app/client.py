@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+from app.comparisons_client import Comparisons
 from app.connection import DEFAULT_URL, TandemAPIError, given
 from app.dataset_predictions import DatasetPredictions
 from app.replies import Dataset, Export, Job, JobEvent, ModelVersion, Predictions
@@ -35,7 +36,7 @@ PREDICT_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 LOADED_AGAIN_AFTER_S = 0.5
 
 
-class Tandem(DatasetPredictions):
+class Tandem(DatasetPredictions, Comparisons):
     """A connection to a Tandem server. Safe to share between threads; close it, or use it in a `with` statement.
 
     Every method raises TandemAPIError when the server refuses or cannot be reached.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.conclusions import title
-from app.schemas.comparisons import Comparison, Figure
+from app.schemas.comparisons import Comparison, Figure, LossDifference
 from app.templates import templates
 from workers import job_queries
 from workers.database import Database
@@ -204,9 +204,7 @@ def _of_agreement(shown: Comparison) -> Table:
     rows = [
         [
             str(one.seed),
-            "unknown"
-            if one.loss_difference is None
-            else f"{one.loss_difference.first:.2g}, {one.loss_difference.largest:.2g} at step {one.loss_difference.step}",
+            _of_losses(one.loss_difference),
             "unknown" if one.logit_difference is None else f"{one.logit_difference:.2g}",
             "" if one.equal_predictions is None else f"{one.equal_predictions:.2%}",
         ]
@@ -219,6 +217,12 @@ def _of_agreement(shown: Comparison) -> Table:
         ["seed", "loss: first difference, largest", "largest of an output", "equal predictions"],
         rows,
     )
+
+
+def _of_losses(found: LossDifference | None) -> str:
+    if found is None:
+        return "unknown"
+    return f"{found.first:.2g}, {found.largest:.2g} at step {found.step}"
 
 
 def _of_runs(shown: Comparison) -> Table:

@@ -1,14 +1,17 @@
 """What the figures of a comparison say, in words."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from app.schemas.engines import Engines
 from models.framework import Framework
 from workers.comparison_figures import Figure, Figures
 
 TITLES: Mapping[str, str] = {"torch": "PyTorch", "jax": "JAX", "openvino": "OpenVINO"}
+WITHIN_SEEDS = "no further apart than seeds are"
 EQUAL = 1.05
 """Less than so many times as much is no difference worth the name: that much a machine varies by itself."""
+SHORT_S = 5.0
+"""Steps that take less time say little of how fast steps are."""
 
 
 def conclusions(figures: Figures, serving: Engines | None) -> tuple[str, ...]:
@@ -20,6 +23,7 @@ def conclusions(figures: Figures, serving: Engines | None) -> tuple[str, ...]:
         _better(figures, "time_to_target_s", _reaches(figures), "s", "{:.1f}".format),
         _better(figures, "peak_memory_bytes", "takes", "MB of memory", lambda value: f"{value / 1e6:,.0f}"),
         None if serving is None else _predictions(serving),
+        _short(figures),
         _disturbed(figures),
     ]
     return tuple(sentence for sentence in found if sentence is not None)
@@ -39,13 +43,17 @@ def _score(figures: Figures) -> str | None:
     if len(known) < 2:
         return None
     each = ", ".join(f"{title(name)} {_with_spread(one)}" for name, one in known.items())
-    values = [one.mean for one in known.values()]
-    spreads = [one.spread for one in known.values() if one.spread is not None]
-    if not spreads:
+    if any(one.spread is None for one in known.values()):
         return f"{figures.metric}: {each}. More seeds would say whether they differ."
-    apart = max(values) - min(values)
-    verdict = "no further apart than seeds are" if apart <= max(spreads) else "further apart than seeds are"
+    verdict = WITHIN_SEEDS if _within_seeds([*known.values()]) else "further apart than seeds are"
     return f"{figures.metric}: {each}: {verdict}."
+
+
+def _within_seeds(figures: Sequence[Figure]) -> bool:
+    """Whether they differ by no more than one standard deviation."""
+    means = [one.mean for one in figures]
+    spreads = [one.spread for one in figures if one.spread is not None]
+    return bool(spreads) and max(means) - min(means) <= max(spreads)
 
 
 def _with_spread(figure: Figure) -> str:
@@ -80,6 +88,8 @@ def _better(
         return None
     ratio = larger / smaller
     verdict = "no difference worth the name" if ratio < EQUAL else f"a factor of {ratio:.2g}"
+    if _within_seeds([first, second]):
+        verdict = WITHIN_SEEDS
     return f"{title(best)} {does} {shown(first.mean)} {unit}, {title(last)} {shown(second.mean)}: {verdict}."
 
 
@@ -93,6 +103,13 @@ def _predictions(serving: Engines) -> str | None:
         for name, one in found.items()
     )
     return f"Predictions are fastest from {title(serving.choice)}. {each}."
+
+
+def _short(figures: Figures) -> str | None:
+    shortest = min((one.mean for one in _known(figures, "train_s").values()), default=SHORT_S)
+    if shortest >= SHORT_S:
+        return None
+    return f"The steps took {shortest:.2g} s: too short to say much of their speed. Train for more epochs."
 
 
 def _disturbed(figures: Figures) -> str | None:

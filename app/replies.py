@@ -75,6 +75,45 @@ class Job(Run):
     stop_reason: str | None = None
 
 
+class JobCount(Reply):
+    jobs: int
+    total_jobs: int
+
+
+class ComparedRun(Reply):
+    """One training of a comparison."""
+
+    framework: str
+    seed: int
+    job: str | None = None
+    status: Status | None = None
+    model: str | None = None
+    figures: dict[str, float | None] = {}
+    beside: int = 0
+
+
+class Comparison(Reply):
+    id: str
+    name: str
+    status: Status
+    progress: JobCount
+    spec: dict[str, Any]
+    metric: str
+    target: float | None = None
+    frameworks: dict[str, dict[str, dict[str, float | None] | None]]
+    runs: tuple[ComparedRun, ...]
+    agreement: tuple[dict[str, Any], ...] | None = None
+    serving: dict[str, Any] | None = None
+    conclusion: tuple[str, ...] = ()
+    error: JobError | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
 class RowProgress(Reply):
     rows: int | None = None
     total_rows: int

@@ -20,10 +20,13 @@ ROWS = 4096
 
 
 def of(db: Database, store: ArtifactStore, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """For each seed, each framework against the first one that trained with it: `seed`, `frameworks` (the pair),
-    `loss_difference` (the `first`, of steps that both report, and the `largest`, at which `step`), `logit_difference` (the largest of any
-    row of the test split; in a regression of its value) and `equal_predictions` (the share of rows with the same
-    label; null in a regression). What cannot be told, because a result is gone, is null. `jobs`: all of the comparison.
+    """For each seed, each framework against the comparison's first. What cannot be told, because a result is gone, is
+    null. `jobs`: all of the comparison.
+
+    seed, frameworks: the pair.
+    loss_difference: the `first`, of steps that both report, and the `largest`, at which `step`.
+    logit_difference: the largest of any row of the test split; in a regression of its value.
+    equal_predictions: the share of rows with the same label; null in a regression.
     """
     trainings = [job for job in jobs if job.kind == "training"]
     results = {(job.model_name, job.model_version): job for job in jobs if job.kind == "prediction"}

@@ -25,6 +25,7 @@ from workers.datasets import DatasetRecord
 from workers.idempotency import IdempotencyClaim, attach
 from workers.identifiers import new_id
 from workers.job_records import Job, Kind
+from workers.model_records import ModelVersion
 from workers.paging import Order, Page, page_of, unknown_cursor
 from workers.tables import ComparisonRow, JobRow
 
@@ -199,56 +200,54 @@ def finish(db: Database, comparison_id: str, agreement: list[dict[str, Any]]) ->
 def _advanced(db: Database, comparison_id: str, max_attempts: int) -> bool:
     """Whether it has had all its jobs."""
     with db.reading() as session:
-        spec = _comparison(_find(session, comparison_id)).settled_spec
+        found = _comparison(_find(session, comparison_id))
         last = job_records.job(_jobs(session, comparison_id)[-1])
     if not last.finished:
         return False
     assert last.comparison_step is not None
     following = last.comparison_step + 1
-    if last.status == "succeeded" and following == len(steps(spec)):
+    if last.status != "succeeded":
+        _fail(db, last)
+    elif following == len(steps(found.settled_spec)):
         return True
-    with db.session() as session:
-        row = _hold(session, comparison_id)
-        if row is None or _jobs(session, comparison_id)[-1].id != last.id:
-            return False  # another process was faster
-        if last.status != "succeeded":
-            status: Status = "cancelled" if last.status == "cancelled" else "failed"
-            _end(row, status, last.error_code, _of_its_job(last))
-            return False
-    _begin(db, comparison_id, spec, following, max_attempts)
+    else:
+        _go_on(db, found, following, max_attempts)
     return False
 
 
-def _begin(db: Database, comparison_id: str, spec: ComparisonSpec, number: int, max_attempts: int) -> None:
-    """Make its next job; where that cannot be, it has failed."""
+def _fail(db: Database, last: Job) -> None:
+    """End it as its last job has ended."""
+    assert last.comparison is not None
+    with db.session() as session:
+        row = _hold(session, last.comparison)
+        if row is not None:
+            status: Status = "cancelled" if last.status == "cancelled" else "failed"
+            _end(row, status, last.error_code, _of_its_job(last))
+
+
+def _go_on(db: Database, found: Comparison, number: int, max_attempts: int) -> None:
+    """Make its next job, unless another process was faster; where that cannot be, it has failed."""
     try:
-        row = _job_row(db, comparison_id, spec, number, max_attempts)
+        row = _job_row(db, found, number, max_attempts)
         with db.session() as session:
-            held = _hold(session, comparison_id)
-            if held is not None and _jobs(session, comparison_id)[-1].comparison_step == number - 1:
-                _make(session, comparison_id, number, row)
+            held = _hold(session, found.id)
+            if held is not None and _jobs(session, found.id)[-1].comparison_step == number - 1:
+                _make(session, found.id, number, row)
     except NotFound as gone:
         with db.session() as session:
-            held = _hold(session, comparison_id)
+            held = _hold(session, found.id)
             if held is not None:
                 _end(held, "failed", gone.specific_code, gone.detail)
 
 
-def _job_row(
-    db: Database, comparison_id: str, spec: ComparisonSpec, number: int, max_attempts: int
-) -> JobRow:
+def _job_row(db: Database, found: Comparison, number: int, max_attempts: int) -> JobRow:
     """The job of a step. Raises NotFound where the dataset or the model is gone."""
+    spec = found.settled_spec
     step = steps(spec)[number]
-    dataset = datasets.get(db, spec.dataset)
+    dataset = datasets.get(db, found.dataset_id)
     if step.kind == "training":
         return _training(spec, step, dataset, max_attempts)
-    trained = next(
-        job
-        for job in jobs_of(db, comparison_id)
-        if job.kind == "training"
-        and (job.framework, job.spec["training"]["seed"]) == (step.framework, step.seed)
-    )
-    version = registry.resolve(db, f"{trained.model_name}@{trained.model_version}")
+    version = _trained(db, found.id, step)
     scoring = ScoringSpec(
         model=f"{version.name}@{version.version}",
         dataset=dataset.id,
@@ -260,6 +259,19 @@ def _job_row(
         metadata=spec.metadata,
     )
     return predictions.row_of(scoring, dataset, version, max_attempts)
+
+
+def _trained(db: Database, comparison_id: str, step: Step) -> ModelVersion:
+    """What its training of this framework and seed has made. Raises NotFound when that was deleted."""
+    made = next(
+        job
+        for job in jobs_of(db, comparison_id)
+        if (job.kind, job.framework) == ("training", step.framework)
+        and job.spec["training"]["seed"] == step.seed
+    )
+    assert made.model_name is not None
+    assert made.model_version is not None
+    return registry.version(db, made.model_name, made.model_version)
 
 
 def _training(spec: ComparisonSpec, step: Step, dataset: DatasetRecord, max_attempts: int) -> JobRow:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from app.commands.connection import connect, console, url_option
+from app.commands.specs import read_spec
 
 if TYPE_CHECKING:
     from app.replies import Job
@@ -22,12 +22,7 @@ ID_LENGTH = 30
 @click.option("--follow", is_flag=True, help="Stay and show the job's progress until it ends.")
 def train(file: IO[bytes], url: str | None, framework: str | None, follow: bool) -> None:
     """Queue the training job that FILE describes (JSON as for POST /jobs; - reads standard input)."""
-    try:
-        spec = json.load(file)
-    except ValueError as problem:
-        raise click.ClickException(f"{file.name} is not JSON: {problem}") from problem
-    if not isinstance(spec, dict):
-        raise click.ClickException(f"{file.name} must hold a JSON object, the body of POST /jobs.")
+    spec = read_spec(file)
     if framework is not None:
         spec["framework"] = framework
     with connect(url) as tandem:

@@ -81,3 +81,15 @@ def test_a_job_survives_its_trainer_killed(fragile):
     assert ended.status == "succeeded", ended
     assert ended.attempt == 2
     assert len(fragile.model("survivor-trainer")["versions"]) == 1
+
+
+def test_a_comparison_goes_on_after_its_worker_was_killed(fragile):
+    spec = {name: value for name, value in job_of("torch", 800).items() if name != "framework"}
+    begun = fragile.compare({**spec, "name": "compared", "frameworks": ["torch", "jax"]})
+    job_id = begun.runs[0].job
+    after_checkpoint(fragile, job_id)
+    os.kill(worker_of(fragile, job_id)["pid"], signal.SIGKILL)
+    ended = fragile.wait_for_comparison(begun.id)
+    assert ended.status == "succeeded", ended.error
+    assert fragile.job(job_id).attempt == 2
+    assert [run.status for run in ended.runs] == ["succeeded", "succeeded"]
