@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app import loss_chart
 from app.conclusions import title
 from app.schemas.comparisons import Comparison, Figure, LossDifference
 from app.templates import templates
-from workers import job_queries
-from workers.database import Database
 
 POLICY = "; ".join(
     (
@@ -20,9 +19,6 @@ POLICY = "; ".join(
     )
 )
 """It has styles of its own, and no scripts."""
-POINTS = 200
-"""Of a curve that is drawn."""
-WIDTH, HEIGHT = 640, 220
 
 
 @dataclass(frozen=True)
@@ -33,25 +29,6 @@ class Table:
     about: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A curve of one training, as points of an SVG polyline."""
-
-    framework: str
-    seed: int
-    points: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """`low` and `high`: the losses at the bottom and the top; `steps`: where it ends on the right."""
-
-    lines: Sequence[Line]
-    low: float
-    high: float
-    steps: int
 
 
 def wants_markdown(accept: str) -> bool:
@@ -68,7 +45,7 @@ def markdown(shown: Comparison) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def html(shown: Comparison, chart: Chart | None) -> str:
+def html(shown: Comparison) -> str:
     return (
         templates()
         .get_template("comparison_report.html")
@@ -77,39 +54,12 @@ def html(shown: Comparison, chart: Chart | None) -> str:
             heading=heading(shown),
             about=about(shown),
             tables=tables(shown),
-            chart=chart,
+            chart=loss_chart.of(shown.runs),
             title=title,
-            width=WIDTH,
-            height=HEIGHT,
+            width=loss_chart.WIDTH,
+            height=loss_chart.HEIGHT,
         )
     )
-
-
-def curves(db: Database, shown: Comparison) -> Chart | None:
-    """The training losses of all runs, over each other; None while there are none."""
-    found = []
-    for run in shown.runs:
-        if run.job is not None:
-            columns = job_queries.metrics(db, run.job, POINTS)
-            losses = columns.get("train_loss") or []
-            points = [
-                (step, loss) for step, loss in zip(columns["step"], losses, strict=True) if loss is not None
-            ]
-            found.append((run, points))
-    every = [point for _, points in found for point in points]
-    if not every:
-        return None
-    steps, losses = (list(values) for values in zip(*every, strict=True))
-    low, high, last = min(losses), max(losses), max(steps)
-
-    def place(step: int, loss: float) -> str:
-        down = (high - loss) / (high - low) if high > low else 0.5
-        return f"{WIDTH * step / last:.1f},{HEIGHT * down:.1f}"
-
-    lines = [
-        Line(run.framework, run.seed, " ".join(place(*point) for point in points)) for run, points in found
-    ]
-    return Chart(lines, low, high, last)
 
 
 def heading(shown: Comparison) -> str:

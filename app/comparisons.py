@@ -7,18 +7,20 @@ from anyio.to_thread import run_sync
 
 from app.conclusions import conclusions
 from app.prediction.choice import EngineChoice
-from app.schemas.comparisons import Comparison, JobCount
+from app.schemas.comparisons import Comparison, Curve, JobCount
 from app.schemas.engines import Engines
 from app.submission import settled as settled_job
 from models.errors import NotFound, TandemError
 from models.job import ComparisonSpec, Recipe
-from workers import comparison_figures, comparisons, registry
+from workers import comparison_figures, comparisons, job_queries, registry
 from workers.comparison_figures import Figures
 from workers.comparisons import Comparison as Record
 from workers.database import Database
 from workers.datasets import DatasetRecord
 from workers.registry import ModelVersion
 
+POINTS = 200
+"""Of a curve."""
 MEASURED_WITHIN_S = 20.0
 """How long an answer waits for the engines to be measured; the next one has what this one began."""
 
@@ -52,17 +54,28 @@ def known(db: Database, record: Record) -> Known:
 
 def listed(found: Known) -> Comparison:
     """As a list shows it: nothing is measured for it."""
-    return Comparison.of(found.record, found.progress, found.figures, None, conclusions(found.figures, None))
+    sentences = conclusions(found.figures, None)
+    return Comparison.of(
+        found.record, found.progress, found.figures, curves={}, serving=None, conclusion=sentences
+    )
 
 
 async def whole(db: Database, choice: EngineChoice, found: Known) -> Comparison:
-    """With how fast each engine predicts, measured now if it is not known yet."""
+    """With its curves, and how fast each engine predicts, measured now if it is not known yet."""
+    curves = await run_sync(_curves, db, found.figures)
     serving = None
     if found.record.status == "succeeded":
         serving = await _serving(db, choice, found.figures)
+    sentences = conclusions(found.figures, serving)
     return Comparison.of(
-        found.record, found.progress, found.figures, serving, conclusions(found.figures, serving)
+        found.record, found.progress, found.figures, curves=curves, serving=serving, conclusion=sentences
     )
+
+
+def _curves(db: Database, figures: Figures) -> dict[str, Curve]:
+    jobs = [run.job.id for run in figures.runs if run.job is not None]
+    found = {job_id: job_queries.metrics(db, job_id, POINTS) for job_id in jobs}
+    return {job_id: curve for job_id, curve in found.items() if curve["step"]}
 
 
 async def _serving(db: Database, choice: EngineChoice, figures: Figures) -> Engines | None:

@@ -90,6 +90,7 @@ class ComparedRun(Reply):
     model: str | None = None
     figures: dict[str, float | None] = {}
     beside: int = 0
+    curve: dict[str, list[float | None]] | None = None
 
 
 class Comparison(Reply):

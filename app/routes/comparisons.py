@@ -139,8 +139,7 @@ async def get_report(request: Request, comparison_id: ComparisonId, uses: Uses) 
     shown = await _whole(comparison_id, uses)
     if comparison_report.wants_markdown(request.headers.get("accept", "")):
         return Response(comparison_report.markdown(shown), media_type="text/markdown")
-    curves = await run_sync(comparison_report.curves, uses.database, shown)
-    html = await run_sync(comparison_report.html, shown, curves)
+    html = await run_sync(comparison_report.html, shown)
     return HTMLResponse(html, headers={"Content-Security-Policy": comparison_report.POLICY})
 
 

@@ -109,6 +109,9 @@ class FrameworkFigures(Answer):
         return cls.model_validate({name: Figure.of(figure) for name, figure in found.items()})
 
 
+Curve = dict[str, list[int | float | None]]
+
+
 class Run(Answer):
     """One training."""
 
@@ -120,9 +123,12 @@ class Run(Answer):
     device: str | None
     figures: dict[str, float | None]
     beside: int = Field(description="Other jobs that ran on its machine meanwhile: its times are worth less.")
+    curve: Curve | None = Field(
+        description="Its losses and scores by step, as `GET /jobs/{id}/metrics` gives them, thinned. Null in lists."
+    )
 
     @classmethod
-    def of(cls, run: RunRecord) -> Self:
+    def of(cls, run: RunRecord, curve: Curve | None) -> Self:
         job = run.job
         made = None if job is None or job.model_name is None else f"{job.model_name}@{job.model_version}"
         return cls(
@@ -134,6 +140,7 @@ class Run(Answer):
             device=None if job is None else job.device,
             figures=dict(run.figures),
             beside=run.beside,
+            curve=curve,
         )
 
 
@@ -201,9 +208,12 @@ class Comparison(Answer):
         found: ComparisonRecord,
         progress: JobCount,
         figures: Figures,
-        serving: Engines | None = None,
-        conclusion: tuple[str, ...] = (),
+        *,
+        curves: Mapping[str, Curve],
+        serving: Engines | None,
+        conclusion: tuple[str, ...],
     ) -> Self:
+        """`curves` by the job's id."""
         base = f"/comparisons/{found.id}"
         error = found.error_message and {
             "code": found.error_code or found.status,
@@ -220,7 +230,7 @@ class Comparison(Answer):
                 "metric": figures.metric,
                 "target": figures.target,
                 "frameworks": {name: FrameworkFigures.of(one) for name, one in figures.frameworks.items()},
-                "runs": [Run.of(run) for run in figures.runs],
+                "runs": [Run.of(run, curves.get(run.job.id) if run.job else None) for run in figures.runs],
                 "agreement": found.agreement,
                 "serving": serving,
                 "conclusion": conclusion,
