@@ -23,7 +23,7 @@ from workers.database import Database, upsert
 from workers.idempotency import IdempotencyClaim
 from workers.identifiers import is_id, new_id, stable_id
 from workers.job_records import NOUNS, Kind
-from workers.paging import Order, Page, page_of, unknown_cursor
+from workers.paging import Order, Page, check_cursor, page_of
 from workers.references import discard
 from workers.tables import ComparisonRow, DatasetRow, JobRow
 
@@ -56,10 +56,9 @@ def page(
     db: Database, limit: int = 20, after: str | None = None, order: Order = "desc"
 ) -> Page[DatasetRecord]:
     """All datasets, newest first, the built-in ones last. `after` is an id. Raises InvalidInput."""
+    check_cursor(after, "ds")
     _introduce_builtins(db)
     with db.reading() as session:
-        if after is not None and session.get(DatasetRow, after) is None:
-            raise unknown_cursor(after)
         rows = page_of(session, select(DatasetRow), DatasetRow.id, limit=limit, after=after, order=order)
         return rows.map(_record)
 

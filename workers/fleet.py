@@ -10,8 +10,11 @@ from sqlalchemy import delete, select
 from models.framework import Framework
 from workers.clock import moment, now
 from workers.database import Database, upsert
-from workers.paging import Order, Page, page_of, unknown_cursor
+from workers.paging import Order, Page, check_cursor, page_of
 from workers.tables import WorkerRow
+
+PREFIX = "wrk"
+"""Of workers' ids."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,11 @@ def page(
     seen_within_s: float | None = None,
 ) -> Page[WorkerRecord]:
     """Workers by id; only those seen lately if `seen_within_s` is given. Raises InvalidInput."""
+    check_cursor(after, PREFIX)
     query = select(WorkerRow)
     if seen_within_s is not None:
         query = query.where(WorkerRow.last_seen_at >= now() - seen_within_s)
     with db.reading() as session:
-        if after is not None and session.get(WorkerRow, after) is None:
-            raise unknown_cursor(after)
         return page_of(session, query, WorkerRow.id, limit=limit, after=after, order=order).map(_record)
 
 

@@ -13,8 +13,8 @@ from models.errors import InvalidInput, NotFound
 from models.framework import Framework
 from workers import curves, job_records
 from workers.database import Database
-from workers.job_records import NOUNS, AttemptRecord, CheckpointRecord, Event, Job, Kind, Status
-from workers.paging import Order, Page, page_of, unknown_cursor
+from workers.job_records import NOUNS, PREFIXES, AttemptRecord, CheckpointRecord, Event, Job, Kind, Status
+from workers.paging import Order, Page, check_cursor, page_of
 from workers.tables import AttemptRow, CheckpointRow, EventRow, JobRow, MetricRow
 
 LARGEST_SEQ = 2**63 - 1
@@ -39,6 +39,7 @@ def page(
     name: str | None = None,
 ) -> Page[Job]:
     """Jobs, newest first; `dataset` is a name or an id, `name` the model's. Raises InvalidInput."""
+    check_cursor(after, PREFIXES[kind])
     query = select(JobRow).where(JobRow.kind == kind)
     if status is not None:
         query = query.where(JobRow.status == status)
@@ -49,8 +50,6 @@ def page(
     if name is not None:
         query = query.where(JobRow.name == name)
     with db.reading() as session:
-        if after is not None and not _is_there(session, after, kind):
-            raise unknown_cursor(after)
         return page_of(session, query, JobRow.id, limit=limit, after=after, order=order).map(job_records.job)
 
 
@@ -127,11 +126,6 @@ def find(session: Session, job_id: str, kind: Kind | None = None) -> JobRow:
         noun = NOUNS[kind or "training"]
         raise NotFound(f"there is no {noun} {job_id!r}; GET /{noun}s lists them.")
     return row
-
-
-def _is_there(session: Session, job_id: str, kind: Kind) -> bool:
-    row = session.get(JobRow, job_id)
-    return row is not None and row.kind == kind
 
 
 def _checkpoints(job_id: str) -> Any:

@@ -12,6 +12,8 @@ from workers.tables import AttemptRow, CheckpointRow, EventRow, JobRow
 Kind = Literal["training", "prediction"]
 NOUNS: Mapping[Kind, str] = {"training": "job", "prediction": "prediction"}
 """What people call a job of this kind; with an s it is the address of their list."""
+PREFIXES: Mapping[str, str] = {"training": "job", "prediction": "pred"}
+"""Of their ids."""
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 EventType = Literal["status", "progress", "metric", "log", "checkpoint", "done"]

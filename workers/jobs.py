@@ -24,7 +24,7 @@ from workers.idempotency import IdempotencyClaim
 from workers.identifiers import new_id
 from workers.job_events import append_progress, append_reports, append_status
 from workers.job_queries import find
-from workers.job_records import NOUNS, Job, Kind
+from workers.job_records import NOUNS, PREFIXES, Job, Kind
 from workers.reports import FinishedModel, Progress, Report, RowProgress
 from workers.tables import CheckpointRow, JobRow
 from workers.tables.base import plain
@@ -44,7 +44,6 @@ from workers.transitions import (
 )
 
 LONGEST_NAME = 64
-PREFIXES = {"training": "job", "prediction": "pred"}
 
 
 @dataclass(frozen=True)

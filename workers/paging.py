@@ -8,6 +8,7 @@ from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from models.errors import InvalidInput
+from workers.identifiers import is_id
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -35,9 +36,9 @@ def page_of(
     after: str | None,
     order: Order,
 ) -> Page[Row]:
-    """The rows of `query` that follow the row whose `key` is `after`; `desc` is newest first.
+    """The rows of `query` that follow the row whose `key` is `after`, or was; `desc` is newest first.
 
-    Raises InvalidInput when `limit` is out of bounds. Whether `after` exists is the caller's to check.
+    Raises InvalidInput when `limit` is out of bounds. Whether `after` belongs to the list is the caller's to check.
     """
     if not 1 <= limit <= LARGEST_PAGE:
         raise InvalidInput(f"limit is {limit}; use 1 to {LARGEST_PAGE}.", pointer="/limit")
@@ -46,6 +47,12 @@ def page_of(
     query = query.order_by(key.desc() if order == "desc" else key.asc()).limit(limit + 1)
     rows = session.scalars(query).all()
     return Page(tuple(rows[:limit]), len(rows) > limit)
+
+
+def check_cursor(after: str | None, prefix: str) -> None:
+    """Raise InvalidInput unless this may be an id of the list: what it named may have been deleted since."""
+    if after is not None and not is_id(prefix, after):
+        raise unknown_cursor(after)
 
 
 def unknown_cursor(after: str) -> InvalidInput:

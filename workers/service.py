@@ -17,7 +17,7 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from models.framework import FRAMEWORKS, Framework
-from workers import broker, logging, tasks, trainer_environment
+from workers import broker, fleet, logging, tasks, trainer_environment
 from workers.artifacts import ArtifactStore
 from workers.database import Database
 from workers.identifiers import new_id
@@ -38,7 +38,7 @@ def run(settings: Settings, framework: Framework, *, trainer: Sequence[str] | No
     logging.configure(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # until Celery's worker puts its own in their place
-    worker = new_id("wrk")
+    worker = new_id(fleet.PREFIX)
     db, store = Database(settings.database_url), ArtifactStore(settings.artifacts_dir)
     spares = Spares(
         trainer or trainer_environment.command(framework, settings),

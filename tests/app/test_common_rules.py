@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from app.main import create_app
 from tests.app.serving import Running, assert_problem, running, settings_in
+from workers.identifiers import new_id
 from workers.settings import Settings
 
 
@@ -66,6 +67,14 @@ def test_wrong_paging_is_explained(
     client: httpx.Client, path: str, query: str, pointer: str, hint: str
 ) -> None:
     assert_problem(client.get(f"{path}?{query}"), 422, pointer, hint)
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix"), [("/jobs", "job"), ("/predictions", "pred"), ("/workers", "wrk")]
+)
+def test_a_page_may_follow_what_is_gone(client: httpx.Client, path: str, prefix: str) -> None:
+    assert client.get(path, params={"after": new_id(prefix)}).status_code == 200
+    assert_problem(client.get(path, params={"after": new_id("ds")}), 422, "/after", "last_id")
 
 
 def test_an_unexpected_error_gives_nothing_away(tmp_path: Path) -> None:

@@ -122,6 +122,15 @@ def test_the_list_has_uploads_newest_first_and_then_the_builtin_ones(db, store, 
         datasets.page(db, after="ds_none")
 
 
+def test_a_page_follows_a_dataset_that_was_deleted_meanwhile(db, store, images):
+    one, two, three = (datasets.add(db, store, name, images) for name in ("one", "two", "three"))
+    datasets.delete(db, store, "two")
+    after = [record.name for record in datasets.page(db, after=two.id).data]
+    assert after[0] == one.name
+    assert sorted(after[1:]) == sorted(BUILTIN)
+    assert datasets.page(db, after=two.id, order="asc").data == (three,)
+
+
 def test_a_deleted_upload_is_gone_and_its_name_is_free(db, store, images):
     record = datasets.add(db, store, "mine", images)
     datasets.delete(db, store, record.id)

@@ -6,6 +6,7 @@ import pytest
 
 from models.errors import InvalidInput
 from workers import fleet
+from workers.identifiers import new_id
 
 WORKER = {"host": "here", "pid": 42, "framework": "torch", "device": "cpu", "slots": 2}
 
@@ -37,10 +38,17 @@ def test_workers_not_seen_lately_can_be_left_out_and_forgotten(db):
 
 
 def test_workers_come_in_pages(db):
-    for number in range(3):
-        fleet.beat(db, id=f"wrk_{number}", jobs=[], **WORKER)
+    one, two, three = ids = [new_id("wrk") for _ in range(3)]
+    for id in ids:
+        fleet.beat(db, id=id, jobs=[], **WORKER)
     first = fleet.page(db, limit=2)
-    assert ([worker.id for worker in first.data], first.has_more) == (["wrk_2", "wrk_1"], True)
-    assert [worker.id for worker in fleet.page(db, after="wrk_1").data] == ["wrk_0"]
+    assert ([worker.id for worker in first.data], first.has_more) == ([three, two], True)
+    fleet.leave(db, two)  # between two pages
+    assert [worker.id for worker in fleet.page(db, after=two).data] == [one]
+    assert [worker.id for worker in fleet.page(db, after=two, order="asc").data] == [three]
+
+
+@pytest.mark.parametrize("strange", ["wrk_9", new_id("job"), "\0"])
+def test_a_page_after_what_is_no_workers_id_is_refused(db, strange):
     with pytest.raises(InvalidInput):
-        fleet.page(db, after="wrk_9")
+        fleet.page(db, after=strange)

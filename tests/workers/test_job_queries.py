@@ -4,6 +4,7 @@ import pytest
 
 from models.errors import InvalidInput, NotFound
 from workers import job_queries, jobs
+from workers.identifiers import new_id
 from workers.reports import Checkpoint, LogLines, Metrics
 
 
@@ -56,7 +57,18 @@ def test_jobs_are_found_by_their_datasets_id(db, queued):
     assert ids(job_queries.page(db, dataset=job.dataset_id)) == [job.id]
 
 
-@pytest.mark.parametrize("wrong", [{"after": "job_none"}, {"after": "\0"}, {"limit": 0}, {"limit": 201}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"after": "job_none"},
+        {"after": "\0"},
+        {"after": new_id("ds")},
+        {"after": new_id("pred")},
+        {"after": new_id("job"), "kind": "prediction"},
+        {"limit": 0},
+        {"limit": 201},
+    ],
+)
 def test_a_wrong_cursor_or_limit_is_refused_and_named(db, queued, wrong):
     queued()
     with pytest.raises(InvalidInput) as caught:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select
@@ -169,6 +170,15 @@ def test_lists_and_counts_are_of_one_kind(db, version, asked, queued):
     assert job_queries.counts(db, "prediction") == {("jax", "queued"): 2}
     assert dispatch.claimable(db) == {"jax": 3}  # as many messages wait in the one queue
     assert job.id not in listed
+
+
+def test_a_page_follows_a_prediction_that_was_deleted_meanwhile(db, store, asked, tmp_path):
+    made = [asked().id for _ in range(3)]
+    jobs.cancel(db, made[1], "prediction")
+    predictions.delete(db, store, tmp_path, made[1])
+    page = partial(job_queries.page, db, kind="prediction", after=made[1])
+    assert [one.id for one in page().data] == [made[0]]
+    assert [one.id for one in page(order="asc").data] == [made[2]]
 
 
 def test_the_claim_of_a_request_is_tied_to_the_prediction(db, asked):
