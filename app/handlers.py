@@ -46,7 +46,7 @@ class Handlers:
             case 405:
                 allowed = self._methods(request)
                 return MethodNotAllowed(
-                    f"{request.method[:20]} does not work here; {' and '.join(allowed)} do.", allowed=allowed
+                    f"{request.method[:20]} does not work here; {_they_do(allowed)}.", allowed=allowed
                 )
             case _:
                 return InvalidInput(str(error.detail))
@@ -56,9 +56,16 @@ class Handlers:
         return f"Did you mean {near[0]!r}?" if near else "GET /openapi.json lists every address."
 
     def _methods(self, request: Request) -> tuple[str, ...]:
-        """Of all routes at this address; Starlette only tells those of the first."""
+        """Of all routes at this address; Starlette only tells those of the first. HEAD goes wherever GET does."""
         there = (route for route in self.routes if route.matches(request.scope)[0] is not Match.NONE)
-        return tuple(sorted({method for route in there for method in route.methods or ()}))
+        found = {method for route in there for method in route.methods or ()}
+        return tuple(sorted(found | ({"HEAD"} if "GET" in found else set())))
+
+
+def _they_do(methods: tuple[str, ...]) -> str:
+    """'POST does' or 'DELETE, GET and HEAD do'."""
+    *others, last = methods
+    return f"{', '.join(others)} and {last} do" if others else f"{last} does"
 
 
 def _explained(

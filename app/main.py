@@ -13,6 +13,7 @@ from app import openapi
 from app.counts import Counts
 from app.handlers import Handlers
 from app.middleware.body_limits import BodyLimits, Limits
+from app.middleware.head import Head
 from app.middleware.observation import Observation
 from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
@@ -101,4 +102,5 @@ def _middleware(settings: Settings, counts: Counts) -> list[Middleware]:
         Middleware(HostCheck, allowed=settings.allowed_hosts),
         Middleware(KeyCheck, key=key),
         Middleware(BodyLimits, limits=limits),
+        Middleware(Head),
     ]

@@ -9,9 +9,12 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from app.main import create_app
-from tests.app.serving import Running, assert_problem, running, settings_in
+from tests.app.serving import Running, assert_problem, registered, running, settings_in
 from workers.identifiers import new_id
 from workers.settings import Settings
+
+SINGULAR = dict.fromkeys(("x-request-id", "date"), "")
+"""Headers that differ from answer to answer."""
 
 
 def test_an_unknown_address_is_a_problem_with_the_nearest_one(client: httpx.Client) -> None:
@@ -21,8 +24,60 @@ def test_an_unknown_address_is_a_problem_with_the_nearest_one(client: httpx.Clie
 
 def test_a_wrong_method_says_which_are_right(client: httpx.Client) -> None:
     answer = client.put("/models/some-model/versions/1")
-    assert_problem(answer, 405, None, "DELETE and GET and PATCH")
-    assert answer.headers["allow"] == "DELETE, GET, PATCH"
+    assert_problem(answer, 405, None, "PUT does not work here; DELETE, GET, HEAD and PATCH do.")
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH"
+    assert_problem(client.put("/predict"), 405, None, "PUT does not work here; POST does.")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/v2/health/live", "/v2", "/jobs", "/datasets/digits", "/docs",
+     "/openapi.json", "/datasets/none", "/nowhere"],
+)  # fmt: skip
+def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert {**head.headers, **SINGULAR} == {**get.headers, **SINGULAR}
+    assert head.headers["content-length"] == str(len(get.content))
+
+
+def test_head_where_there_is_no_get_says_what_there_is(client: httpx.Client) -> None:
+    answer = client.head("/predict")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (405, "POST", b"")
+
+
+def test_head_of_a_file_reads_none_of_it_and_knows_no_ranges(server: Running) -> None:
+    model = registered(server.services, name="asked-about")
+    url = "/models/asked-about/versions/1/weights"
+    whole = server.client.get(url)
+    answer = server.client.head(url, headers={"Range": "bytes=0-3"})
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(len(whole.content))
+    assert answer.headers["etag"] == f'"{model.sha256}"'
+    assert server.client.head(url, headers={"If-None-Match": "*"}).status_code == 304
+
+
+def test_head_of_a_stream_begins_none(server: Running) -> None:
+    job = registered(server.services, name="streamed").job_id
+    live = {"Accept": "text/event-stream"}
+    answer = server.client.head(f"/jobs/{job}/events", headers=live)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert server.services.streams.open == 0
+    assert server.client.get("/healthz").status_code == 200  # on the same connection
+
+
+def test_head_is_counted_by_route_template(server: Running) -> None:
+    assert server.client.head("/metrics").status_code == 200
+    series = 'tandem_http_requests_total{method="HEAD",process="0",route="/metrics",status="200"} 1.0'
+    assert series in server.client.get("/metrics").text
+
+
+def test_head_is_in_no_description(client: httpx.Client) -> None:
+    assert not any(
+        "head" in operations for operations in client.get("/openapi.json").json()["paths"].values()
+    )
 
 
 def test_every_answer_has_a_request_id_of_its_own(client: httpx.Client) -> None:
