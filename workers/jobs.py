@@ -88,7 +88,8 @@ def retry(
 ) -> Job:
     """A new queued job like this failed or cancelled one, to go on from what it has left.
 
-    Raises Conflict for a job in another state, NotFound when it or its dataset is not there.
+    Raises Conflict for a job in another state, or when the version that predicts was deleted; NotFound when it or its
+    dataset is not there.
     """
     noun = NOUNS[kind]
     with db.session() as session:
@@ -97,6 +98,7 @@ def retry(
             raise Conflict(
                 f"{noun} {job_id} is {old.status}; only a failed or cancelled {noun} can be retried."
             )
+        _check_model(session, old)
         row = JobRow(
             kind=old.kind,
             name=old.name,
@@ -338,6 +340,17 @@ def insert(session: Session, row: JobRow, idempotency: IdempotencyClaim | None) 
         idempotency_keys.attach(session, idempotency, row.id)
     append_status(session, row)
     return _record(session, row)
+
+
+def _check_model(session: Session, row: JobRow) -> None:
+    """Raise Conflict when what is to predict was deleted. Jobs that train have no model yet."""
+    name, version = row.model_name, row.model_version
+    if name is not None and version is not None and not registry.is_there(session, name, version):
+        raise Conflict(
+            f"model '{name}@{version}' was deleted; ask for a new prediction with another version.",
+            pointer="/model",
+            code="model_deleted",
+        )
 
 
 def _record(session: Session, row: JobRow) -> Job:

@@ -40,6 +40,7 @@ __all__ = [
     "delete_version",
     "every",
     "get",
+    "is_there",
     "page",
     "resolve",
     "set_alias",
@@ -76,6 +77,12 @@ def get(db: Database, name: str) -> Model:
 def version(db: Database, name: str, number: int) -> ModelVersion:
     """Raises NotFound."""
     return _pick(get(db, name), number)
+
+
+def is_there(session: Session, name: str, number: int) -> bool:
+    """Whether this version has not been deleted."""
+    this = and_(VersionRow.name == name, VersionRow.version == number)
+    return bool(session.scalar(select(exists().where(this))))
 
 
 def page(db: Database, limit: int = 20, after: str | None = None, order: Order = "desc") -> Page[Model]:

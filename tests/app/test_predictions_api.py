@@ -267,6 +267,18 @@ def test_a_queued_one_is_cancelled_at_once_and_can_be_retried(
     assert_problem(client.post(told["urls"]["retry"]), 409, None, "succeeded")
 
 
+def test_one_whose_version_was_deleted_is_not_retried(
+    client: httpx.Client, register: Register, ask: Callable[..., httpx.Response]
+) -> None:
+    register(name="short-lived")
+    made = ask(model="short-lived").json()
+    client.post(made["urls"]["cancel"])
+    client.delete("/models/short-lived/versions/1")
+    answer = client.post(made["urls"]["retry"])
+    assert_problem(answer, 409, "/model", "Model 'short-lived@1' was deleted; ask for a new prediction")
+    assert answer.json()["code"] == "model_deleted"
+
+
 def test_a_prediction_that_has_ended_is_deleted_with_its_file(
     client: httpx.Client, server: Running, ask: Callable[..., httpx.Response]
 ) -> None:

@@ -126,6 +126,14 @@ def test_a_cancelled_prediction_is_retried_as_a_new_one(db, asked):
         jobs.retry(db, again.id, "prediction")
 
 
+def test_a_prediction_whose_version_was_deleted_is_not_retried(db, store, asked, version):
+    made = jobs.cancel(db, asked().id, "prediction")
+    registry.delete_version(db, store, version.name, version.version)
+    with pytest.raises(Conflict, match=f"{version.name}@{version.version}' was deleted"):
+        jobs.retry(db, made.id, "prediction")
+    assert len(job_queries.page(db, kind="prediction").data) == 1
+
+
 @pytest.mark.parametrize(
     "call",
     [
