@@ -23,6 +23,8 @@ def settled(db: Database, spec: JobSpec) -> tuple[JobSpec, DatasetRecord]:
 
     Raises InvalidInput, naming the field, where the dataset, the network, the training and the start do not fit.
     """
+    if spec.name is not None:
+        registry.check_name(spec.name)
     dataset = known_dataset(db, spec.dataset)
     signature = preparation.expected_signature(dataset.description, spec)
     catalog.check(spec.model, signature)

@@ -85,6 +85,11 @@ def check_name(db: Database, name: str) -> None:
             " letter or digit.",
             pointer="/name",
         )
+    if is_id("ds", name):
+        raise InvalidInput(
+            f"{name!r} has the form of a dataset's id, and would be taken for one; choose another name.",
+            pointer="/name",
+        )
     with db.reading() as session:
         if name in BUILTIN or session.scalar(select(exists().where(DatasetRow.name == name))):
             raise _taken(name)

@@ -35,6 +35,7 @@ __all__ = [
     "ModelVersion",
     "add_imported",
     "add_version",
+    "check_name",
     "delete_alias",
     "delete_model",
     "delete_version",
@@ -173,6 +174,15 @@ def delete_model(db: Database, store: ArtifactStore, name: str) -> Deleted:
         going = _model(session, name).versions
         _delete(session, going)
     return _discard(db, store, going)
+
+
+def check_name(name: str) -> None:
+    """Whether new versions may have this name. Raises InvalidInput."""
+    if is_id("job", name):
+        raise InvalidInput(
+            f"{name!r} has the form of a job's id, and would mean that job's model; choose another name.",
+            pointer="/name",
+        )
 
 
 def add_version(session: Session, job: JobRow, model: FinishedModel) -> ModelVersion:

@@ -109,6 +109,7 @@ def _take_in(uses: Services, key: str | None, form: Form) -> Response:
     fields = parse(ImportForm, _as_json(form.fields))
 
     def create(claim: IdempotencyClaim | None) -> VersionRecord:
+        registry.check_name(fields.name)
         options = ImportOptions(
             model=fields.model,
             task=fields.task,

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.app.serving import Running, age, assert_problem
+from workers.identifiers import new_id
 
 ROWS = 60
 CSV = "width,height,kind\n" + "".join(f"{i},{i * 2 + 1},{'ab'[i % 2]}\n" for i in range(ROWS))
@@ -190,6 +191,7 @@ def test_an_unknown_dataset_comes_with_the_nearest_name(client: httpx.Client) ->
     [
         ({"name": "digits"}, 409, "/name", "built-in"),
         ({"name": "A b"}, 422, "/name", "pattern"),
+        ({"name": new_id("ds")}, 422, "/name", "choose another name"),
         ({"name": None}, 422, "/name", "required"),
         ({"task": None}, 422, "/task", "required"),
         ({"task": "image-clasification"}, 422, "/task", "Did you mean 'image-classification'?"),

@@ -25,6 +25,7 @@ from models.preprocessing import ImagePreprocessing, TextPreprocessing
 from models.weights import WeightsFile, write_weights
 from tests.app.serving import Running, assert_problem, running, settings_in
 from tests.models.exportable import CLASSES, SENTENCES, exportable
+from workers.identifiers import new_id
 
 SMALL_CNN = {"architecture": "cnn", "width": 4, "stages": 2}
 
@@ -265,6 +266,7 @@ def test_the_command_line_imports_a_checkpoint_with_its_classes(server: Running,
         ({"classes": '["a", "a", "b"]'}, ".safetensors", 422, "/classes", "twice"),
         ({"classes": '["a"]'}, ".safetensors", 422, "/classes", "at least 2"),
         ({"name": "Not A Name"}, ".safetensors", 422, "/name", "pattern"),
+        ({"name": new_id("job")}, ".safetensors", 422, "/name", "choose another name"),
         ({"preprocess": '{"size": [0, 8]}'}, ".safetensors", 422, "/preprocess/size/0", "greater"),
         ({"colour": "red"}, ".safetensors", 422, "/colour", "Unknown field"),
         ({"model": json.dumps(SMALL_CNN)}, ".h5", 415, "/file", ".pth of torch.save"),

@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.submission import settled
+from models.job import JobSpec
 from tests.app.serving import Registered, Running, assert_problem
 from workers import jobs
+from workers.identifiers import new_id
 from workers.jobs import Claim
 from workers.reports import Checkpoint, LogLines, Metrics, Progress
 
@@ -95,6 +98,7 @@ def test_a_dead_broker_delays_no_answer(client: httpx.Client) -> None:
             "/training/early_stopping/metric",
             "validation_accuracy",
         ),
+        ({"name": new_id("job")}, "/name", "choose another name"),
         ({"init": {"from": {"model": "nothing@1"}}}, "/init/from/model", "no model 'nothing'"),
         ({"init": {"from": {"job": "job_nothing"}}}, "/init/from/job", "no job 'job_nothing'"),
         ({"frameworks": ["torch"]}, "/frameworks", "Did you mean 'framework'?"),
@@ -106,6 +110,16 @@ def test_a_spec_that_does_not_fit_is_refused(
     before = client.get("/jobs").json()["first_id"]
     assert_problem(client.post("/jobs", json=GOOD | changes), 422, pointer, hint)
     assert client.get("/jobs").json()["first_id"] == before
+
+
+def test_a_job_that_had_an_ids_name_before_that_was_refused_can_be_retried(
+    client: httpx.Client, server: Running
+) -> None:
+    db, name = server.services.database, new_id("job")
+    spec, dataset = settled(db, JobSpec.model_validate_json(json.dumps(GOOD)))
+    old = jobs.create(db, spec.model_copy(update={"name": name}), dataset, max_attempts=1)
+    client.post(f"/jobs/{old.id}/cancel")
+    assert client.post(f"/jobs/{old.id}/retry").json()["name"] == name
 
 
 @pytest.mark.parametrize(

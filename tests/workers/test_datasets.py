@@ -65,7 +65,10 @@ def test_an_upload_is_stored_as_one_checked_file(db, store, images):
     assert np.array_equal(dataset_file.read(path).train.x, images.train.x)
 
 
-@pytest.mark.parametrize("name", ["", "Mine", "-mine", "a b", "a/b", "../a", "x" * 65, "mine\n", "é"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "Mine", "-mine", "a b", "a/b", "../a", "x" * 65, "mine\n", "é", "ds_01jd8zq4m3v6x9n2k5t7w0y1ab"],
+)
 def test_an_upload_with_a_bad_name_is_refused(db, store, images, name):
     with pytest.raises(InvalidInput) as caught:
         datasets.add(db, store, name, images)
