@@ -20,6 +20,10 @@ LARGEST_HEADER_BYTES = 32 * 1024 * 1024
 LENGTH_BYTES = 8
 ALIGNMENT = 8
 
+Size = Annotated[int, Field(ge=0, le=2**48)]
+Shape = Annotated[list[Size], Field(max_length=8)]
+"""Bounded: a stranger's header may list so many and so large numbers that their product takes minutes."""
+
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -33,7 +37,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
-_Size = Annotated[int, Field(ge=0)]
 
 
 class _Place(BaseModel):
@@ -41,8 +44,8 @@ class _Place(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     dtype: Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
-    shape: list[_Size]
-    data_offsets: Annotated[list[_Size], Field(min_length=2, max_length=2)]
+    shape: Shape
+    data_offsets: Annotated[list[Size], Field(min_length=2, max_length=2)]
 
 
 def write(tensors: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:

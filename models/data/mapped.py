@@ -10,20 +10,20 @@ import math
 from collections.abc import Mapping
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from models.data.scratch import chunks, raw_bytes
 from models.errors import CorruptArtifact
+from models.tensor_files import Shape, Size
 
 MAX_HEADER_BYTES = 4 << 20
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 _DTYPES: dict[str, np.dtype] = {"U8": np.dtype("u1"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 _NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in _DTYPES.items()}
-_Size = Annotated[int, Field(ge=0)]
 
 
 class _Place(BaseModel):
@@ -31,8 +31,8 @@ class _Place(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     dtype: Literal["U8", "F32", "I64"]
-    shape: tuple[_Size, ...]
-    data_offsets: tuple[_Size, _Size]
+    shape: Shape
+    data_offsets: tuple[Size, Size]
 
 
 class _Header(RootModel[dict[str, _Place | dict[str, str]]]):

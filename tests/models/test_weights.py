@@ -1,4 +1,6 @@
+import json
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -76,3 +78,13 @@ def test_a_truncated_file_is_refused(tmp_path, file):
     (tmp_path / "w").write_bytes((tmp_path / "w").read_bytes()[:-10])
     with pytest.raises(CorruptArtifact):
         read_weights(tmp_path / "w")
+
+
+@pytest.mark.parametrize("shape", [[1] * 9, [2**48 + 1, 0], [int("9" * 4200)] * 300], ids=len)
+def test_a_shape_that_no_tensor_has_is_refused_before_it_is_multiplied(tmp_path, shape):
+    header = json.dumps({"a": {"dtype": "U8", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "w").write_bytes(struct.pack("<Q", len(header)) + header)
+    began = time.process_time()
+    with pytest.raises(CorruptArtifact, match="in a way that is not known here"):
+        read_weights(tmp_path / "w")
+    assert time.process_time() - began < 1

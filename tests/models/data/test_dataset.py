@@ -139,6 +139,7 @@ def twice(text):
         file_of({"a": ONE | {"shape": [5]}}, b"abcd"),
         file_of({"a": ONE | {"shape": [-4]}}, b"abcd"),
         file_of({"a": ONE | {"shape": [2**62, 4]}}, b"abcd"),
+        file_of({"a": ONE | {"shape": [4] + 8 * [1]}}, b"abcd"),
         file_of({"a": ONE | {"dtype": "F16", "shape": [2]}}, b"abcd"),
         file_of({"a": ONE | {"data_offsets": [1, 5]}}, b"abcde"),
         file_of({"a": ONE, "b": ONE}, b"abcd"),
