@@ -119,6 +119,9 @@ def write(dataset: Dataset, path: Path) -> None:
     """Store the dataset as one safetensors file: `train.x`, `train.y`, ... Equal datasets give equal bytes.
 
     Texts are two tensors, `train.x.bytes` and `train.x.offsets`.
+
+    Raises:
+        InvalidInput: its names are too long to be kept.
     """
     metadata = _Metadata(format=_FORMAT, description=dataset.description, preprocessing=dataset.preprocessing)
     tensors: dict[str, np.ndarray] = {}
@@ -129,7 +132,9 @@ def write(dataset: Dataset, path: Path) -> None:
             tensors |= {f"{name}.x.bytes": split.x.data, f"{name}.x.offsets": split.x.offsets}
         else:
             tensors[f"{name}.x"] = split.x
-    text = json.dumps(metadata.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(
+        metadata.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
     mapped.write(path, {_KEY: text}, tensors)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from models.data.scratch import chunks, raw_bytes
-from models.errors import CorruptArtifact
+from models.errors import CorruptArtifact, InvalidInput
 from models.tensor_files import Shape, Size
 
 MAX_HEADER_BYTES = 4 << 20
@@ -68,8 +68,20 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, np.ndar
 
     The bytes are those that safetensors' own writer gives: wider dtypes first so that each tensor is aligned, then by
     name; the header ends in spaces up to a multiple of 8 bytes.
+
+    Raises:
+        InvalidInput: the header is longer than `read` takes.
     """
     ordered = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+    text = _header_text(metadata, ordered)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+        for tensor in ordered.values():
+            for chunk in chunks(tensor):
+                file.write(raw_bytes(chunk))
+
+
+def _header_text(metadata: Mapping[str, str], ordered: Mapping[str, np.ndarray]) -> bytes:
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in ordered.items():
@@ -81,11 +93,13 @@ def write(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, np.ndar
         }
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
-        for tensor in ordered.values():
-            for chunk in chunks(tensor):
-                file.write(raw_bytes(chunk))
+    if len(text) > MAX_HEADER_BYTES:
+        raise InvalidInput(
+            f"The names of the columns, categories and classes take {len(text)} bytes together; at most"
+            f" {MAX_HEADER_BYTES} are kept. Shorten them, or leave columns out.",
+            code="names_too_long",
+        )
+    return text
 
 
 def _header(buffer: mmap) -> tuple[int, dict[str, _Place | dict[str, str]]]:

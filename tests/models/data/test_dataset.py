@@ -16,7 +16,7 @@ from models.data import dataset as datasets
 from models.data import mapped
 from models.data.assembly import assemble
 from models.data.dataset import DatasetDescription, Split, Splits
-from models.errors import CorruptArtifact
+from models.errors import CorruptArtifact, InvalidInput
 from models.signature import ImageInput, TableInput
 
 
@@ -104,6 +104,24 @@ def test_a_description_survives_json(dataset):
     text = dataset.description.model_dump_json()
     assert DatasetDescription.model_validate_json(text) == dataset.description
     assert DatasetDescription.model_validate(json.loads(text)) == dataset.description
+
+
+def wide(name, columns=1000):
+    x = np.random.default_rng(0).normal(size=(20, columns)).astype(np.float32)
+    named = tuple(f"{name}{column}" for column in range(columns))
+    return assemble("tabular-regression", Split(x, x.sum(axis=1)), classes=None, columns=named, target="sum")
+
+
+def test_names_in_any_alphabet_are_kept(tmp_path):
+    written = wide("показатель_" * 60)  # 3 MB with the preprocessing; escaped it would be 9 MB
+    datasets.write(written, tmp_path / "d")
+    assert datasets.read(tmp_path / "d").description == written.description
+
+
+def test_a_dataset_whose_names_nobody_could_read_again_is_not_written(tmp_path):
+    with pytest.raises(InvalidInput, match="names of the columns"):
+        datasets.write(wide("long" * 1000), tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 # --- damage -------------------------------------------------------------------------------------------------------
