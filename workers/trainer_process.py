@@ -5,22 +5,25 @@ import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import IO, cast
 
 from workers import messages, processes
 
 LONGEST_LINE = 1 << 20
-"""Bytes; a longer line is cut into pieces."""
+"""Bytes; a longer line of the log is cut into pieces."""
 
 
 class Lines:
     """Complete lines from a pipe, without ever waiting."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, longest: float) -> None:
+        """Lines of more than `longest` bytes are cut into pieces."""
         self.descriptor = descriptor
         self.ended = False
         self.received = 0
         """Bytes so far."""
+        self._longest = longest
         self._rest = b""
         os.set_blocking(descriptor, False)
 
@@ -34,13 +37,13 @@ class Lines:
             self.received += len(piece)
             self._rest += piece
             self.ended = not piece
-            if len(self._rest) > LONGEST_LINE:
+            if len(self._rest) > self._longest:
                 break
         return self._cut()
 
     def _cut(self) -> list[bytes]:
         *lines, self._rest = self._rest.split(b"\n")
-        if self._rest and (self.ended or len(self._rest) > LONGEST_LINE):
+        if self._rest and (self.ended or len(self._rest) > self._longest):
             lines.append(self._rest)
             self._rest = b""
         return lines
@@ -69,7 +72,8 @@ class TrainerProcess:
         finally:
             os.close(reports_end)
             os.close(log_end)
-        self.reports, self.log = Lines(reports), Lines(log)
+        # A result holds the names of all columns and categories: of a wide table some megabytes.
+        self.reports, self.log = Lines(reports, longest=inf), Lines(log, longest=LONGEST_LINE)
 
     @property
     def pid(self) -> int:
