@@ -39,7 +39,8 @@ class Supervisor:
         self._db, self._store, self._settings, self._spares = db, store, settings, spares
         self._worker = worker
         self._lock = threading.Lock()
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[tuple[str, int], Attempt] = {}
+        """By job and fence: a slot that was frozen past its lease may still have a job that another slot runs."""
         self._draining, self._hurry = threading.Event(), threading.Event()
         self.device: str | None = None
         """What the last attempt ran on, once one has started."""
@@ -48,7 +49,7 @@ class Supervisor:
     def jobs(self) -> tuple[str, ...]:
         """The jobs that run now."""
         with self._lock:
-            return tuple(self._attempts)
+            return tuple(dict.fromkeys(job_id for job_id, _ in self._attempts))
 
     def run(self, job_id: str) -> None:
         """Make one attempt at the job, if it is to be had. Raises Unavailable if the database does not answer."""
@@ -123,14 +124,14 @@ class Supervisor:
             idle_s=self._settings.idle_trainer_s,
         )
         with self._lock:
-            self._attempts[claim.job.id] = attempt
+            self._attempts[claim.job.id, claim.fence] = attempt
         if self._draining.is_set():
             attempt.stop("shutdown", 0.0)
         try:
             yield attempt
         finally:
             with self._lock:
-                del self._attempts[claim.job.id]
+                del self._attempts[claim.job.id, claim.fence]
 
     def _note_device(self, device: str) -> None:
         self.device = device

@@ -8,7 +8,7 @@ import pytest
 
 from models.framework import FRAMEWORKS
 from models.state import load_state
-from workers import checkpoints, job_queries, jobs, registry
+from workers import checkpoints, dispatch, job_queries, jobs, registry
 
 SLOW = {"slow_s": 0.02}
 
@@ -50,6 +50,19 @@ def test_a_job_is_claimed_once(bench):
         supervisor.run(job)
         supervisor.run(job)
     assert bench.outcomes(job) == ["succeeded"]
+
+
+def test_a_slot_that_lost_its_job_to_another_of_the_same_worker_does_not_disturb_it(bench):
+    job = bench.job(epochs=4, slow_s=0.05, slow_again_s=0.05)
+    with bench.supervisor() as supervisor, bench.running(supervisor, job) as lost:
+        assert bench.reaches(job, 5)
+        while dispatch.expire_lease(bench.db, job) is None:
+            jobs.heartbeat(bench.db, job, fence=1, lease_s=0.001)
+            time.sleep(0.01)
+        with bench.running(supervisor, job):
+            lost.join(10)
+            assert supervisor.jobs == (job,)
+    assert bench.outcomes(job) == ["lost", "succeeded"]
 
 
 def test_a_killed_trainer_is_followed_by_an_attempt_that_goes_on_from_its_checkpoint(bench):
