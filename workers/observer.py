@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import traceback
 from math import ceil
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,7 +32,8 @@ class Channel:
 class Inbox:
     """The line down from the supervisor, read in a thread of its own.
 
-    When it closes the supervisor is gone, and so is this process at once: nobody would take its result.
+    When it closes the supervisor is gone, and so is this process at once: nobody would take its result. A command that
+    it does not know, as another version of the supervisor may give, ends it too.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -45,13 +47,19 @@ class Inbox:
         return self._assignments.get()
 
     def _read(self) -> None:
-        for line in self._stream:
-            command = messages.read_command(line)
-            if isinstance(command, messages.Stop):
-                self.stop = command
-            else:
-                self._assignments.put(command)
-        os._exit(1)
+        try:
+            for line in self._stream:
+                self._take(messages.read_command(line))
+        except Exception:  # noqa: BLE001 - whatever it is: without this thread nobody could stop the process
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _take(self, command: messages.Command) -> None:
+        if isinstance(command, messages.Stop):
+            self.stop = command
+        else:
+            self._assignments.put(command)
 
 
 class Witness:

@@ -1,4 +1,4 @@
-"""The supervisor's hold on a trainer: what it says arrives whole."""
+"""The supervisor's hold on a trainer: what it says arrives whole, and what it cannot obey ends it."""
 
 import sys
 
@@ -47,3 +47,13 @@ def test_the_result_of_a_wide_table_arrives_whole_and_its_log_in_pieces(speaker,
     assert [messages.read_report(line) for line in said] == [RESULT]
     assert len(printed) > 1
     assert all(len(piece) <= LONGEST_LINE + (1 << 16) for piece in printed)
+
+
+def test_a_trainer_that_is_told_what_it_does_not_know_ends_and_says_so(toy_trainer, eventually):
+    trainer = TrainerProcess(*toy_trainer)
+    trainer.process.stdin.write(b'{"kind":"assignment","from":"a newer version"}\n')
+    trainer.process.stdin.flush()
+    assert eventually(lambda: not trainer.alive)
+    assert trainer.process.returncode == 1
+    assert any(b"ValidationError" in line for line in trainer.log.read())
+    trainer.close()
