@@ -42,8 +42,14 @@ class Encoder:
         self.unknown: int | None = self._tokenizer.token_to_id(_unknown_token(self._tokenizer))
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text; none for a text without tokens."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        """The token ids of each text; none for a text without tokens.
+
+        Raises InvalidInput if the tokenizer, somebody else's, cannot take a text.
+        """
+        try:
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        except Exception as error:  # noqa: BLE001 - the library raises nothing more special
+            raise InvalidInput(f"The model's tokenizer cannot take this text: {str(error)[:200]}.") from None
 
     def knows(self, ids: Iterable[int]) -> bool:
         """Whether a token is among them that stands for a part of a text, and not for the unknown or a mark."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from models.architecture import Spec
+from models.checkpoints import tokenizers
 from models.checkpoints.shapes import vocabulary
-from models.checkpoints.tokenizers import needed_rows, padding_id
 from models.errors import InvalidInput
 from models.preprocessing import ImagePreprocessing, TextPreprocessing
 from models.signature import ImageInput, Signature, TokenInput
@@ -25,7 +25,8 @@ def of_texts(weights: Weights, spec: TextSpec, tokenizer: str) -> TextPreprocess
     """Texts as this tokenizer splits them, for a network with embeddings of so many tokens.
 
     Raises:
-        InvalidInput: the tokenizer has more tokens than the network has embeddings of.
+        InvalidInput: the tokenizer has more tokens than the network has embeddings of, no id for unknown words, or
+            nothing to fill short texts up with.
     """
     shapes = {name: array.shape for name, array in weights.items()}
     rows = vocabulary(shapes, spec, token_signature(spec))
@@ -33,14 +34,9 @@ def of_texts(weights: Weights, spec: TextSpec, tokenizer: str) -> TextPreprocess
         raise InvalidInput(
             f"The weights have no embeddings of tokens where {spec.name!r} has them.", code="missing_weights"
         )
-    if (needed := needed_rows(tokenizer)) > rows:
-        raise InvalidInput(
-            f"The tokenizer has {needed} tokens, but the network has embeddings of {rows}.",
-            code="tokenizer_mismatch",
-        )
-    return TextPreprocessing(
-        tokenizer=tokenizer, length=spec.length, padding=padding_id(tokenizer), vocabulary=rows
-    )
+    tokenizers.check(tokenizer, rows)
+    padding = tokenizers.padding_id(tokenizer, rows)
+    return TextPreprocessing(tokenizer=tokenizer, length=spec.length, padding=padding, vocabulary=rows)
 
 
 def token_signature(spec: Spec) -> Signature:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from models.catalog import architectures
 from models.data.assembly import assemble
@@ -179,3 +181,10 @@ def test_options_for_images_are_refused():
 
 def test_texts_stay_texts_until_a_tokenizer_is_there():
     assert isinstance(expected_signature(dataset().description, job()).input, TextInput)
+
+
+def test_a_text_that_somebodys_tokenizer_cannot_take_is_refused():
+    text = Tokenizer(WordLevel({"[PAD]": 0, "film": 1}, unk_token="[UNK]")).to_str()
+    about = TextPreprocessing(tokenizer=text, length=4, padding=0, vocabulary=2)
+    with pytest.raises(InvalidInput, match=r"Missing \[UNK\] token"):
+        about.batch(["zebra"])

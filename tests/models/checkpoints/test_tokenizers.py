@@ -151,10 +151,29 @@ def test_damaged_files_are_refused(folder, name, content):
 
 @pytest.mark.parametrize(
     ("words", "id"),
-    [(("[UNK]", "a", "[PAD]"), 2), (("<unk>", "<pad>"), 1), (("<pad>", "[PAD]"), 1), (("[UNK]", "a"), 0)],
+    [(("[UNK]", "a", "[PAD]"), 2), (("[UNK]", "<pad>"), 1), (("<pad>", "[PAD]"), 1), (("[UNK]", "a"), 2)],
 )
-def test_the_padding_is_known_by_its_name(words, id):
-    assert padding_id(of_words(words)) == id
+def test_the_padding_is_known_by_its_name_and_is_no_word_where_it_has_none(words, id):
+    assert padding_id(of_words(words), rows=3) == id
+
+
+def test_a_tokenizer_may_say_what_it_pads_with():
+    tokenizer = Tokenizer.from_str(of_words(("[UNK]", "a", "nothing")))
+    tokenizer.enable_padding(pad_id=2, pad_token="nothing")
+    assert padding_id(tokenizer.to_str(), rows=9) == 2
+
+
+def test_without_a_token_or_a_free_embedding_to_pad_with_a_tokenizer_is_refused():
+    with pytest.raises(InvalidInput, match="no token to fill short texts up with"):
+        of_texts(weights(2), SPEC, of_words(("[UNK]", "a")))
+
+
+@pytest.mark.parametrize("model", [models.WordLevel, models.WordPiece])
+def test_a_tokenizer_that_knows_no_unknown_words_is_refused(model):
+    tokenizer = Tokenizer(model({"[PAD]": 0, "a": 1}, unk_token="[UNK]"))
+    with pytest.raises(InvalidInput, match="cannot take a text with unknown words") as caught:
+        of_texts(weights(2), SPEC, tokenizer.to_str())
+    assert caught.value.specific_code == "tokenizer_mismatch"
 
 
 def of_words(words, special=()):
