@@ -26,7 +26,7 @@ from workers.idempotency import IdempotencyClaim, attach
 from workers.identifiers import new_id
 from workers.job_records import Job, Kind
 from workers.model_records import ModelVersion
-from workers.paging import Order, Page, page_of, unknown_cursor
+from workers.paging import Order, Page, check_cursor, page_of
 from workers.tables import ComparisonRow, JobRow
 
 Status = Literal["running", "succeeded", "failed", "cancelled"]
@@ -131,14 +131,13 @@ def page(
     dataset: str | None = None,
 ) -> Page[Comparison]:
     """Comparisons, newest first; `dataset` is a name or an id. Raises InvalidInput."""
+    check_cursor(after, PREFIX)
     query = select(ComparisonRow)
     if status is not None:
         query = query.where(ComparisonRow.status == status)
     if dataset is not None:
         query = query.where((ComparisonRow.dataset_id == dataset) | (ComparisonRow.dataset_name == dataset))
     with db.reading() as session:
-        if after is not None and session.get(ComparisonRow, after) is None:
-            raise unknown_cursor(after)
         found = page_of(session, query, ComparisonRow.id, limit=limit, after=after, order=order)
         return found.map(_comparison)
 

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from models.data.builtin import BUILTIN
-from models.errors import Conflict, NotFound
+from models.errors import Conflict, InvalidInput, NotFound
 from models.job import ComparisonSpec
 from workers import (
     agreement,
@@ -283,6 +283,10 @@ def test_a_list_is_filtered_and_paged(db, begun):
     assert [one.id for one in comparisons.page(db, status="cancelled").data] == [made[1].id]
     assert len(comparisons.page(db, dataset="digits").data) == 3
     assert comparisons.page(db, dataset="other").data == ()
+    comparisons.delete(db, made[1].id)
+    assert [one.id for one in comparisons.page(db, after=made[1].id).data] == [made[0].id]
+    with pytest.raises(InvalidInput, match="last_id"):
+        comparisons.page(db, after="job_1")
 
 
 def test_figures_are_means_over_the_seeds_with_their_spread(db, finished):
