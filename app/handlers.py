@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from app.errors import InvalidFields, MethodNotAllowed, problem_response
 from app.hints import explain
+from app.parameters import documented
 from models.errors import FieldProblem, InvalidInput, NotFound, TandemError
 
 
@@ -35,7 +36,7 @@ class Handlers:
         problems = tuple(
             problem
             for place in ("path", "query", "header")
-            for problem in _explained(place, error.errors(), _parameters(request, place))
+            for problem in _explained(place, error.errors(), documented(request, place))
         )
         return problem_response(InvalidFields(problems), request.scope)
 
@@ -75,11 +76,3 @@ def _explained(
     prefix = "/headers" if place == "header" else ""
     for problem in explain(here, schema):
         yield FieldProblem(prefix + problem.pointer, problem.code, problem.detail)
-
-
-def _parameters(request: Request, place: str) -> dict[str, Any]:
-    """The operation's parameters as the schema of one object, so that `explain` finds the known names."""
-    document = request.app.openapi()
-    operation = document["paths"].get(request.scope["route"].path, {}).get(request.method.lower(), {})
-    parameters = [one for one in operation.get("parameters", ()) if one["in"] == place]
-    return {"properties": {one["name"]: one["schema"] for one in parameters}, **document}

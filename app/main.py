@@ -6,10 +6,10 @@ from functools import partial
 from importlib.metadata import version
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
-from app import openapi
+from app import openapi, parameters
 from app.counts import Counts
 from app.handlers import Handlers
 from app.middleware.body_limits import BodyLimits, Limits
@@ -19,13 +19,15 @@ from app.middleware.problems import Problems
 from app.middleware.request_id import RequestId
 from app.place import Place
 from app.prediction.fast_path import FastPath
-from app.routes import ROUTERS
+from app.routes import ROUTERS, health, inference_protocol, pages
 from app.security import HostCheck, KeyCheck, SecurityHeaders
 from app.services import close_services, open_services
 from workers.reconciler import Reconciler
 from workers.settings import Settings
 
 ALONE = Place()
+TOLERANT = (health.router, inference_protocol.router, pages.router)
+"""What probes, Triton's clients and browsers add to addresses means nothing here, and is left out."""
 UPLOADS = frozenset({"/datasets", "/models"})
 TAGS = [
     {"name": "Jobs", "description": "Train a network on a dataset, in PyTorch or JAX."},
@@ -57,7 +59,7 @@ def create_app(settings: Settings, place: Place = ALONE) -> FastAPI:
         redoc_url=None,
     )
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[] if router in TOLERANT else [Depends(parameters.check)])
     Handlers(route for router in ROUTERS for route in router.routes).install(app)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # as FastAPI's guide does
     app.state.fast_path = FastPath(settings, counts)

@@ -132,6 +132,52 @@ def test_a_page_may_follow_what_is_gone(client: httpx.Client, path: str, prefix:
     assert_problem(client.get(path, params={"after": new_id("ds")}), 422, "/after", "last_id")
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/jobs/none"), ("GET", "/jobs/none/logs"), ("POST", "/jobs"), ("POST", "/jobs/none/cancel"),
+        ("POST", "/jobs/none/retry"), ("GET", "/datasets/digits"), ("DELETE", "/datasets/digits"),
+        ("POST", "/datasets"), ("GET", "/models/none"), ("GET", "/models/none/versions/1/weights"), ("POST", "/models"),
+        ("PUT", "/models/none/aliases/a"), ("GET", "/predictions/none/result"), ("GET", "/comparisons/none/report"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_an_address_does_not_take_is_refused(
+    client: httpx.Client, method: str, path: str
+) -> None:
+    answer = client.request(method, f"{path}?tail=1")
+    assert_problem(answer, 422, "/tail", "Unknown field 'tail'. The address takes no parameters.")
+    assert answer.json()["errors"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/openapi.json", "/healthz", "/metrics", "/v2", "/v2/health/live", "/ui/datasets"]
+)
+def test_probes_browsers_and_clients_of_the_protocol_may_add_parameters(
+    client: httpx.Client, path: str
+) -> None:
+    assert client.get(f"{path}?tail=1&tail=2").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/jobs?limit=1&limit=2",
+        "/datasets/digits/preview?limit=1&limit=2",
+        "/jobs/none/events?limit=1&limit=1",
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_refused(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert_problem(answer, 422, "/limit", "The field 'limit' is given twice. Give it once.")
+    assert answer.json()["errors"][0]["code"] == "duplicate_field"
+
+
+def test_a_list_of_values_is_written_with_commas(client: httpx.Client) -> None:
+    png = {"Content-Type": "image/png"}
+    answer = client.post("/predict?model=any&return=labels&return=logits", content=b"x", headers=png)
+    assert_problem(answer, 422, "/return", "Give it with commas between its values.")
+
+
 def test_an_unexpected_error_gives_nothing_away(tmp_path: Path) -> None:
     with running(settings_in(tmp_path), _with_a_bug) as server, capture_logs() as lines:
         answer = server.client.get("/bug")
