@@ -5,6 +5,7 @@ orjson does the reading. Python's own parser, which accepts more, only explains 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 from models.errors import InvalidInput, Malformed
 
 DEEPEST = 16
+CONTAINERS = frozenset({dict, list})
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -38,16 +40,62 @@ def loads(body: bytes) -> Any:
 
 def refuse_duplicates(body: bytes) -> None:
     """Raise InvalidInput if an object has a key twice: one of the two values would be lost in silence."""
-    json.loads(body, object_pairs_hook=_unique)
+    try:
+        json.loads(body, object_pairs_hook=_unique)
+    except _Twice:
+        pointer, name = next(_twice(json.loads(body, object_pairs_hook=_Pairs), ""))
+        detail = f"The field {name[:80]!r} is given twice. Give it once."
+        raise InvalidInput(detail, pointer=pointer, code="duplicate_field") from None
+
+
+def refuse_duplicates_of(value: Any, body: bytes) -> None:
+    """The same of a body whose value is known, sooner. Every key has a colon behind it: a body with no more colons than
+    its value has keys has none twice. Those with colons in their texts, or keys further down, are read once more."""
+    colons = body.count(b":")
+    if type(value) is dict and colons == len(value):
+        return
+    if colons > _keys(value):
+        refuse_duplicates(body)
+
+
+def _keys(value: Any) -> int:
+    """How many keys the value's objects have; those in lists of lists, which are long, are left out."""
+    found = 0
+    if type(value) is dict:
+        found = len(value)
+        for child in value.values():
+            if type(child) in CONTAINERS:
+                found += _keys(child)
+    elif type(value) is list and value and type(value[0]) is dict:
+        for child in value:
+            found += _keys(child)
+    return found
+
+
+class _Twice(Exception):
+    """A key is given twice."""
+
+
+class _Pairs(list[Any]):
+    """An object with everything that was given."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidInput(f"The field {twice!r} is given twice. Give it once.", code="duplicate_field")
+        raise _Twice
     return unique
+
+
+def _twice(value: Any, pointer: str) -> Iterator[tuple[str, str]]:
+    """Where keys are given twice, and which."""
+    if isinstance(value, _Pairs):
+        names = Counter(name for name, _ in value)
+        yield from ((f"{pointer}/{escaped(name)}", name) for name, count in names.items() if count > 1)
+    elif not isinstance(value, list):
+        return
+    for name, child in value if isinstance(value, _Pairs) else enumerate(value):
+        yield from _twice(child, f"{pointer}/{escaped(str(name))}")
 
 
 def _check_depth(value: Any) -> None:

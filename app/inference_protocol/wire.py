@@ -213,7 +213,9 @@ def parse(body: bytes, header_length: str | None) -> InferRequest:
     length = _length(header_length, len(body))
     if length == 0 and header_length is not None:
         return InferRequest(None, (), None, binary=True, engine="auto", timeout_s=None, raw=body)
-    value = strict_json.loads(body[:length])
+    text = body[:length]
+    value = strict_json.loads(text)
+    strict_json.refuse_duplicates_of(value, text)
     if not isinstance(value, dict):
         raise InvalidInput("The body must be an object with 'inputs'.")
     id = value.get("id")

@@ -215,6 +215,7 @@ class FastPath:
     def _parsed(self, body: bytes) -> Query:
         """As `parse_json`; what was asked of one body needs no second check when the next asks the same."""
         value = strict_json.loads(body)
+        strict_json.refuse_duplicates_of(value, body)
         if type(value) is dict and type(inputs := value.pop("inputs", None)) is list:
             is_plain = TEXTS.issuperset(map(type, value.values()))
             kind = *value, *(value.values() if is_plain else map(_key, value.values()))

@@ -84,6 +84,7 @@ async def _of_json(request: Request, max_items: int) -> PredictionRequest:
 def parse_json(text: bytes, max_items: int) -> PredictionRequest:
     """A JSON body. Raises Malformed, InvalidInput or TooLarge."""
     value = strict_json.loads(text)
+    strict_json.refuse_duplicates_of(value, text)
     if not isinstance(value, dict):
         raise InvalidInput("The body must be an object with 'model' and 'inputs'.")
     # pydantic would copy the inputs; the model's preprocessing is what checks them.

@@ -574,6 +574,16 @@ def test_whatever_is_wrong_is_a_400_that_says_so(
     assert answers[0].json()["errors"] == answers[1].json()["errors"]
 
 
+@pytest.mark.parametrize("headers", [{}, USUAL])
+def test_a_field_that_is_given_twice_is_a_400(
+    headers: dict[str, str], served: Running, digits: Registered
+) -> None:
+    body = json.dumps({"inputs": [image()]})[:-1] + ', "inputs": []}'
+    answer = served.client.post("/v2/models/pictures/infer", content=body, headers=headers)
+    assert_problem(answer, 400, "/inputs")
+    assert answer.json()["error"] == "The field 'inputs' is given twice. Give it once."
+
+
 HEAD = json.dumps({"inputs": [image(data=None, parameters={"binary_data_size": 64})]}).encode()
 BYTES_HEAD = json.dumps({"inputs": [text(data=None, parameters={"binary_data_size": 8})]}).encode()
 

@@ -339,6 +339,7 @@ def test_each_wrong_row_is_explained(
             422,
             "/inputs/0/0",
         ),
+        ("/predict", "application/json", b'{"model": "a", "inputs": [[1]], "model": "b"}', 422, "/model"),
         ("/predict", "multipart/form-data; boundary=x", b"--x--\r\n", 422, "/file"),
         (
             "/predict?model=digits-linear",

@@ -95,6 +95,35 @@ def test_a_field_given_twice_is_refused() -> None:
         strict_json.refuse_duplicates(b'{"a": {"b": 1, "c": 2, "b": 3}}')
 
 
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b'{"a": 1, "a": 1}', "/a"),
+        (b'{"a": 1, "\\u0061": 2}', "/a"),
+        (b'{"inputs": [[1], [2]], "inputs": [[3]]}', "/inputs"),
+        (b'{"inputs": [{"x": 1}, {"x": 1, "y": 2, "x": 3}]}', "/inputs/1/x"),
+        (b'{"inputs": [[[{"a/b": 1, "a/b": 2}]]]}', "/inputs/0/0/0/a~1b"),
+        (b'{"inputs": [1, {"x": 1, "x": 2}]}', "/inputs/1/x"),
+        (b'{"text": "a: b", "model": "m", "model": "m"}', "/model"),
+        (b'[{"a": 1, "a": 2}]', "/0/a"),
+    ],
+)
+def test_a_field_given_twice_is_found_in_a_body_that_was_read_before(body: bytes, pointer: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        strict_json.refuse_duplicates_of(orjson.loads(body), body)
+    assert (caught.value.pointer, caught.value.specific_code) == (pointer, "duplicate_field")
+
+
+@given(JSON)
+def test_what_has_every_field_once_is_never_refused(value: Any) -> None:
+    strict_json.refuse_duplicates_of(value, orjson.dumps(value))
+
+
+def test_texts_may_look_like_fields_that_are_given_twice() -> None:
+    value = {"model": "m", "inputs": ['"model": 1, "model": 2', ":::"]}
+    strict_json.refuse_duplicates_of(value, orjson.dumps(value))
+
+
 @pytest.mark.parametrize(("name", "part"), [("a/b", "a~1b"), ("a~b", "a~0b"), ("~1", "~01")])
 def test_names_are_escaped_as_rfc_6901_says(name: str, part: str) -> None:
     assert strict_json.escaped(name) == part
