@@ -11,29 +11,19 @@ from app.openapi import READING_A_BODY, REFERENCE, problems
 from app.prediction.fast_path import FAILED
 from app.prediction.parsing import FORM, IMAGE_TYPES, read_request
 from app.prediction.query import Reply
-from app.schemas.predictions import Asked, PredictBody, Predictions
+from app.schemas.predictions import EXAMPLES, Asked, PredictBody, Predictions
 
 router = APIRouter(tags=["Predict"])
 
 BINARY = {"type": "string", "format": "binary"}
 FIELDS = Asked.model_json_schema(by_alias=True)["properties"]
-JSON_EXAMPLES = {
-    "image": {"model": "digits-cnn", "inputs": [{"image": "iVBORw0KGgo="}], "top_k": 3},
-    "pixels": {"model": "digits-cnn@3", "inputs": [[[0, 255], [255, 0]]], "engine": "jax"},
-    "row": {
-        "model": "iris-mlp@champion",
-        "inputs": [[5.1, 3.5, 1.4, 0.2]],
-        "return": ["labels", "probabilities"],
-    },
-    "row_by_name": {"model": "diabetes-linear", "inputs": [{"age": 0.04, "bmi": 0.06}]},
-}
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"$ref": REFERENCE.format(model=PredictBody.__name__)},
-                "examples": {name: {"value": value} for name, value in JSON_EXAMPLES.items()},
+                "examples": {name: {"value": value} for name, value in EXAMPLES.items()},
             },
             FORM: {
                 "schema": {

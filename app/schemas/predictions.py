@@ -9,6 +9,36 @@ from models.answers import LARGEST_TOP_K, Wanted
 from models.framework import EngineName, Framework
 
 Engine = Literal["auto", "torch", "jax", "openvino"]
+THREE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAASElEQVR4nDXGQQ2AMBAAsJLszyScBCTMAg5wAE4WFCBhVnAwHCw44EVfJerodZFE"
+    "OefjvWHrYwGtBxCj+VckueQ9h0lc8rP6AK7JEI+MXzCsAAAAAElFTkSuQmCC"
+)
+"""A three of the dataset `digits`, as PNG."""
+PIXELS = [
+    [0, 32, 143, 239, 223, 143, 48, 0],
+    [0, 64, 207, 128, 143, 255, 128, 0],
+    [0, 0, 0, 96, 223, 239, 48, 0],
+    [0, 0, 0, 175, 223, 32, 0, 0],
+    [0, 0, 0, 32, 239, 175, 0, 0],
+    [0, 0, 0, 0, 32, 239, 64, 0],
+    [0, 16, 80, 96, 207, 255, 96, 0],
+    [0, 32, 191, 191, 207, 175, 0, 0],
+]
+PATIENT = {
+    "age": 59, "sex": 2, "bmi": 32.1, "bp": 101, "s1": 157, "s2": 93.2, "s3": 38, "s4": 4, "s5": 4.8598, "s6": 87,
+}  # fmt: skip
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "image": {"model": "digits-cnn", "inputs": [{"image": THREE}], "top_k": 3},
+    "pixels": {
+        "model": "digits-cnn@1",
+        "inputs": [PIXELS],
+        "engine": "jax",
+        "return": ["labels", "probabilities"],
+    },
+    "row": {"model": "diabetes-mlp", "inputs": [[*PATIENT.values()]]},
+    "row_by_name": {"model": "diabetes-mlp", "inputs": [PATIENT]},
+}
+"""To models that jobs on built-in datasets make under their default names."""
 
 
 class Asked(BaseModel):
@@ -43,16 +73,7 @@ class PredictBody(Asked):
 
     model_config = ConfigDict(
         strict=True,
-        json_schema_extra={
-            "examples": [
-                {"model": "digits-cnn", "inputs": [{"image": "iVBORw0KGgo="}], "top_k": 3},
-                {
-                    "model": "iris-mlp@2",
-                    "inputs": [[5.1, 3.5, 1.4, 0.2]],
-                    "return": ["labels", "probabilities"],
-                },
-            ]
-        },
+        json_schema_extra={"examples": [EXAMPLES["image"], EXAMPLES["row"]]},
     )
     inputs: Annotated[
         list[Any],

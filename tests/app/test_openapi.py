@@ -13,7 +13,7 @@ from app.main import create_app
 from app.schemas.dataset_predictions import DatasetPrediction
 from app.schemas.jobs import Job
 from app.schemas.models import Model, ModelVersion
-from tests.app.serving import Running, registered, settings_in
+from tests.app.serving import Running, registered, running, settings_in
 
 METHODS = ("get", "put", "post", "delete", "patch")
 EXPECTED = {
@@ -146,6 +146,20 @@ def test_whatever_creates_takes_an_idempotency_key(method: str, path: str) -> No
 def test_predict_is_documented_with_all_its_content_types() -> None:
     content = OPERATIONS[("post", "/predict")]["requestBody"]["content"]
     assert content.keys() == {"application/json", "multipart/form-data", "image/png", "image/jpeg"}
+
+
+def test_every_example_of_predict_is_answered(tmp_path: Path) -> None:
+    content = OPERATIONS[("post", "/predict")]["requestBody"]["content"]["application/json"]
+    sent = [*examples(content), *resolved(content["schema"])["examples"]]
+    with running(settings_in(tmp_path)) as server:
+        for dataset, architecture in (
+            ("digits", "cnn"),
+            ("diabetes", "mlp"),
+        ):  # as a fresh server's first jobs make them
+            registered(server.services, dataset=dataset, model={"architecture": architecture})
+        for body in sent:
+            answer = server.client.post("/predict", json=body)
+            assert answer.status_code == 200, (body, answer.text)
 
 
 def test_unknown_fields_are_refused_in_the_document_too() -> None:
