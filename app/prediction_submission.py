@@ -1,7 +1,7 @@
 """Whether a dataset can be predicted as it is asked for; and the same prediction with nothing left open."""
 
 from app.submission import known_dataset
-from models.errors import NotFound
+from models.errors import InvalidInput, NotFound
 from models.framework import Framework
 from models.scoring import samples
 from models.scoring.spec import PredictionSpec, ScoringSpec
@@ -17,7 +17,7 @@ USUAL_ENGINE: Framework = "torch"
 def settled(db: Database, spec: PredictionSpec) -> tuple[ScoringSpec, DatasetRecord, ModelVersion]:
     """The prediction with the exact version and engine, the dataset, and the version.
 
-    Raises NotFound for an unknown model, InvalidInput, naming the field, for anything else that does not fit.
+    Raises InvalidInput, naming the field, for what is unknown or does not fit.
     """
     version = _version(db, spec.model)
     dataset = known_dataset(db, spec.dataset)
@@ -35,4 +35,4 @@ def _version(db: Database, reference: str) -> ModelVersion:
     try:
         return registry.resolve(db, reference)
     except NotFound as error:
-        raise NotFound(error.detail, pointer="/model", code="unknown_model") from None
+        raise InvalidInput(error.detail, pointer="/model", code="unknown_model") from None

@@ -70,7 +70,7 @@ class PredictionFilter(Paging):
 @router.post(
     "",
     status_code=201,
-    responses=problems(404, 409, *READING_A_BODY, besides=CREATED),
+    responses=problems(409, *READING_A_BODY, besides=CREATED),
     openapi_extra=json_body(PredictionSpec, whole=WHOLE, likeliest=LIKELIEST),
 )
 def create_prediction(

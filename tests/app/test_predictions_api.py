@@ -97,12 +97,14 @@ def test_what_does_not_fit_is_refused_and_named(
     assert_problem(ask(**asked), 422, pointer, *hints)
 
 
-def test_an_unknown_model_is_not_found_as_for_predict(ask: Callable[..., httpx.Response]) -> None:
+def test_an_unknown_model_is_a_field_at_fault_as_an_unknown_dataset_is(
+    ask: Callable[..., httpx.Response],
+) -> None:
     answer = ask(model="askd")
-    assert_problem(answer, 404, "/model", "Did you mean 'asked'?")
+    assert_problem(answer, 422, "/model", "Did you mean 'asked'?")
     assert answer.json()["code"] == "unknown_model"
-    assert_problem(ask(model="asked@9999"), 404, "/model")
-    assert_problem(ask(model="asked@none"), 404, "/model")
+    assert_problem(ask(model="asked@9999"), 422, "/model")
+    assert_problem(ask(model="asked@none"), 422, "/model")
 
 
 def test_a_reference_is_the_version_that_it_means_now(
@@ -179,7 +181,7 @@ def test_jobs_and_predictions_are_not_each_others(
     training = {"epochs": 1, "optimizer": {"name": "adam"}}
     body = {**start, "training": training, "init": {"from": {"job": prediction}}}
     assert_problem(client.post("/jobs", json=body), 422, "/init/from/job")
-    assert_problem(ask(model=prediction), 404, "/model")
+    assert_problem(ask(model=prediction), 422, "/model")
 
 
 def test_predictions_are_counted_apart_from_jobs(
