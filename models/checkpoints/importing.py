@@ -14,12 +14,13 @@ from models import catalog
 from models.architecture import Spec
 from models.catalog import ModelSpec
 from models.checkpoints import shapes as shapes_of
+from models.checkpoints.agreement import as_declared, check_agreement
 from models.checkpoints.names import canonical
 from models.checkpoints.preprocessing import of_images, of_texts, token_signature
 from models.errors import InvalidInput
 from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing, TextPreprocessing
 from models.preprocessing.options import PreprocessSpec
-from models.signature import ImageInput, Input, Signature, TableInput, Task, TokenInput
+from models.signature import ImageInput, Input, Signature, TableInput, Task
 from models.tensor_files import read
 from models.text_spec import TextSpec
 from models.weights import ModelCard, Weights, WeightsFile, check_names, check_weights
@@ -135,11 +136,13 @@ def _checked(
         )
     card = ModelCard(model=spec, signature=signature, preprocessing=preprocessing, classes=classes)
     try:
+        check_agreement(card)
         catalog.check(spec, signature)
-        check_weights(weights, card)
+        typed = as_declared(weights, catalog.declarations(spec, signature))
+        check_weights(typed, card)
     except InvalidInput as error:
         raise _of_the_file(error) from None
-    return WeightsFile(card, {name: weights[name] for name in catalog.declarations(spec, signature)})
+    return WeightsFile(card, {name: typed[name] for name in catalog.declarations(spec, signature)})
 
 
 def _check_complete(weights: Weights, known: Collection[str], spec: Spec) -> None:
@@ -190,8 +193,7 @@ def _texts(weights: Weights, spec: TextSpec, options: ImportOptions) -> tuple[In
         preprocessing = of_texts(weights, spec, options.tokenizer)
     except InvalidInput as error:
         raise InvalidInput(error.detail, pointer="/tokenizer", code=error.specific_code) from None
-    taken = TokenInput(vocabulary=preprocessing.vocabulary, length=spec.length, padding=preprocessing.padding)
-    return taken, preprocessing
+    return preprocessing.input, preprocessing
 
 
 def _images(shapes: Shapes, spec: Spec, options: ImportOptions) -> tuple[Input, ImagePreprocessing]:
@@ -257,8 +259,8 @@ def _rows(shapes: Shapes, spec: Spec, options: ImportOptions) -> tuple[Input, Ta
             pointer="/columns",
             code="shape_mismatch",
         )
-    taken = TableInput(features=features, columns=columns)
-    return taken, TablePreprocessing(columns=columns, mean=(0.0,) * features, std=(1.0,) * features)
+    preprocessing = TablePreprocessing(columns=columns, mean=(0.0,) * features, std=(1.0,) * features)
+    return preprocessing.input, preprocessing
 
 
 def _signature(shapes: Shapes, spec: Spec, taken: Input, options: ImportOptions) -> Signature:

@@ -64,7 +64,7 @@ def resized_input(description: DatasetDescription, options: PreprocessSpec) -> I
 
 def image_batch(x_NHWC: np.ndarray, about: ImagePreprocessing) -> np.ndarray:
     """Stored images in the size and with the channels that a model takes."""
-    taken = ImageInput(height=about.height, width=about.width, channels=about.channels)
+    taken = about.input
     if x_NHWC.shape[1:] == taken.shape:
         return x_NHWC
     return np.concatenate(list(_batches(x_NHWC, taken, about.resize)))

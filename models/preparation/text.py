@@ -17,7 +17,6 @@ from models.plan import width_of
 from models.preprocessing import Preprocessing
 from models.preprocessing.options import PreprocessSpec
 from models.preprocessing.text import TextPreprocessing
-from models.signature import TokenInput
 from models.text_spec import TextSpec
 from models.tokenization import CHUNK, PADDING_ID, Encoder, chunks, filled, trained
 
@@ -44,7 +43,7 @@ def prepared_texts(dataset: Dataset, job: JobSpec, known: Preprocessing | None, 
     refuse_image_options(job.preprocess, "texts")
     preprocessing = preprocessing_of(dataset.train.texts, spec, known)
     return Dataset(
-        dataset.description.model_copy(update={"input": input_of(preprocessing)}),
+        dataset.description.model_copy(update={"input": preprocessing.input}),
         preprocessing,
         encoded(dataset.train, preprocessing, folder / "train.ids"),
         _evaluated(dataset.validation, preprocessing, folder / "validation.ids"),
@@ -71,12 +70,6 @@ def preprocessing_of(texts: Sequence[str], spec: TextSpec, known: Preprocessing 
     text = trained(texts, spec)
     vocabulary = Encoder(text, spec.length).vocabulary
     return TextPreprocessing(tokenizer=text, length=spec.length, padding=PADDING_ID, vocabulary=vocabulary)
-
-
-def input_of(preprocessing: TextPreprocessing) -> TokenInput:
-    return TokenInput(
-        vocabulary=preprocessing.vocabulary, length=preprocessing.length, padding=preprocessing.padding
-    )
 
 
 def _evaluated(split: Split, preprocessing: TextPreprocessing, file: Path) -> Split:

@@ -37,8 +37,12 @@ class ImagePreprocessing(BaseModel):
         Raises:
             InvalidInput: with pointer `/inputs/<i>`.
         """
-        size = ImageInput(height=self.height, width=self.width, channels=self.channels)
-        return image_batch(items, size, self.resize)
+        return image_batch(items, self.input, self.resize)
+
+    @property
+    def input(self) -> ImageInput:
+        """What the network takes."""
+        return ImageInput(height=self.height, width=self.width, channels=self.channels)
 
     @property
     def normalisation(self) -> Normalisation:

@@ -11,6 +11,7 @@ from models.preprocessing.features import features
 from models.preprocessing.normalisation import Normalisation, PositiveFloat
 from models.preprocessing.row_items import row_batch
 from models.preprocessing.typed_items import typed_batch
+from models.signature import TableInput
 
 
 class TablePreprocessing(BaseModel):
@@ -52,6 +53,11 @@ class TablePreprocessing(BaseModel):
     def features(self, x_NC: np.ndarray) -> np.ndarray:
         """Raw model input, float32 [N, F], from rows as a dataset stores them, a number per column."""
         return x_NC if self.fields is None else features(x_NC, self.fields, np.array(self.mean, np.float32))
+
+    @property
+    def input(self) -> TableInput:
+        """What the network takes."""
+        return TableInput(features=len(self.mean), columns=self.columns, fields=self.fields)
 
     @property
     def normalisation(self) -> Normalisation:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.plan import width_of
 from models.preprocessing.text_items import refuse_unknown, texts_of
+from models.signature import TokenInput
 from models.tokenization import Encoder, filled
 
 
@@ -44,6 +45,11 @@ class TextPreprocessing(BaseModel):
         rows = self.encoder.ids(texts_of(items))
         refuse_unknown(rows, self.encoder)
         return filled(rows, width_of(max(map(len, rows)), self.length), self.padding)
+
+    @property
+    def input(self) -> TokenInput:
+        """What the network takes."""
+        return TokenInput(vocabulary=self.vocabulary, length=self.length, padding=self.padding)
 
     @property
     def normalisation(self) -> None:

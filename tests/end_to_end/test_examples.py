@@ -24,7 +24,7 @@ from models.framework import FRAMEWORKS, Framework
 from models.initial import initial_weights
 from models.job import JobSpec
 from models.preparation import expected_signature
-from models.preparation.text import input_of, preprocessing_of
+from models.preparation.text import preprocessing_of
 from models.signature import Signature
 from models.text_spec import TextSpec
 from models.training import resolve
@@ -129,7 +129,7 @@ class Workplace:
         if isinstance(spec, TextSpec):
             about = preprocessing_of(PUBLISHED_WORDS, spec, None)
             (folder / "tokenizer.json").write_text(about.tokenizer)
-            wide = wide.model_copy(update={"input": input_of(about)})
+            wide = wide.model_copy(update={"input": about.input})
         tensor_files.write(initial_weights(spec, wide, 9), folder / "weights.safetensors", {})
         files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
         (folder / "complete.json").write_text(json.dumps({"files": files, "made_from": {}}))

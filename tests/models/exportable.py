@@ -4,9 +4,9 @@ import numpy as np
 
 from models.architecture import Spec, Tensor
 from models.catalog import architectures, declarations
-from models.preparation.text import input_of, preprocessing_of
-from models.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing, TextPreprocessing
-from models.signature import ImageInput, Input, Signature, TableInput
+from models.preparation.text import preprocessing_of
+from models.preprocessing import ImagePreprocessing, TablePreprocessing
+from models.signature import Signature
 from models.text_spec import TextSpec
 from models.weights import ModelCard, WeightsFile
 
@@ -36,7 +36,7 @@ def exportable(name: str) -> WeightsFile:
     spec = architectures()[name](**OPTIONS.get(name, {}))
     task = spec.tasks[0]
     about = preprocessing_of(SENTENCES, spec, None) if isinstance(spec, TextSpec) else OF_TASKS[task]
-    signature = Signature(task=task, input=_input(about), outputs=len(CLASSES))
+    signature = Signature(task=task, input=about.input, outputs=len(CLASSES))
     card = ModelCard(model=spec, signature=signature, preprocessing=about, classes=CLASSES)
     return WeightsFile(card, weights(spec, signature))
 
@@ -44,7 +44,7 @@ def exportable(name: str) -> WeightsFile:
 def regression() -> WeightsFile:
     """A model of a standardised target."""
     spec = architectures()["linear"]()
-    signature = Signature(task="tabular-regression", input=_input(REGRESSION), outputs=1)
+    signature = Signature(task="tabular-regression", input=REGRESSION.input, outputs=1)
     card = ModelCard(model=spec, signature=signature, preprocessing=REGRESSION, classes=None)
     return WeightsFile(card, weights(spec, signature))
 
@@ -62,13 +62,3 @@ def _moved(tensor: Tensor, generator: np.random.Generator) -> np.ndarray:
     factor = generator.uniform(0.8, 1.2, tensor.shape)
     offset = 0.0 if tensor.kind == "statistic" else generator.normal(0, 0.02, tensor.shape)
     return (drawn * factor + offset).astype(tensor.dtype)
-
-
-def _input(about: Preprocessing) -> Input:
-    match about:
-        case ImagePreprocessing():
-            return ImageInput(height=about.height, width=about.width, channels=about.channels)
-        case TablePreprocessing():
-            return TableInput(features=len(about.columns), columns=about.columns)
-        case TextPreprocessing():
-            return input_of(about)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from models.errors import InvalidInput
 from models.preprocessing import TextPreprocessing
 from models.preprocessing.options import PreprocessSpec
 from models.signature import ImageInput, Signature
-from models.weights import write_weights
+from models.weights import WeightsFile, write_weights
 from tests.models.exportable import IMAGES, exportable, regression, weights
 
 GREY = PreprocessSpec(size=(8, 8))
@@ -220,3 +221,64 @@ def test_a_card_that_lies_is_refused(tmp_path):
         imported(path, ImportOptions())
     assert caught.value.pointer in ("/file", "/classes")
     assert declarations(file.card.model, file.card.signature)
+
+
+def rewritten(path, file, **changes):
+    """The file with other entries in its card, by their path: `preprocessing__height=5`."""
+    card = json.loads(file.card.model_dump_json())
+    for place, value in changes.items():
+        *outer, last = place.split("__")
+        reduce(lambda part, name: part[name], outer, card)[last] = value
+    tensor_files.write(file.weights, path, {"tandem": json.dumps(card)})
+    return path
+
+
+ROWS = {"kind": "table", "columns": ["a", "b"], "mean": [0.0, 0.0], "std": [1.0, 1.0]}
+TWO = {"kind": "table", "columns": ["a", "b"], "features": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("cnn", {"preprocessing__height": 5}, "makes 5x32 images"),
+        ("cnn", {"preprocessing": ROWS}, "makes rows of 2"),
+        ("cnn", {"signature__task": "tabular-classification"}, "is not for 32x32 images"),
+        ("mlp", {"preprocessing": ROWS, "signature__input": TWO}, "image-classification is not for rows"),
+        ("bilstm", {"preprocessing__length": 5}, "makes texts of up to 5 tokens"),
+        ("bilstm", {"preprocessing__padding": 1}, "they differ in size, columns or tokens"),
+        (
+            "bilstm",
+            {"preprocessing__padding": 999, "signature__input__padding": 999},
+            "no token of its vocab",
+        ),
+        ("bilstm", {"preprocessing__tokenizer": "{}"}, "not a tokenizer"),
+    ],
+)
+def test_a_card_whose_parts_do_not_fit_each_other_is_refused(name, changes, message, tmp_path):
+    path = rewritten(tmp_path / "lie.safetensors", exportable(name), **changes)
+    with pytest.raises(InvalidInput, match=message) as caught:
+        imported(path, ImportOptions())
+    assert caught.value.pointer == "/file"
+
+
+def test_floats_of_a_file_of_ours_become_what_the_network_has(tmp_path):
+    file = exportable("cnn")
+    wide = {
+        name: array.astype(np.float64) if array.dtype == np.float32 else array
+        for name, array in file.weights.items()
+    }
+    write_weights(WeightsFile(file.card, wide), tmp_path / "wide.safetensors")
+    assert equal(imported(tmp_path / "wide.safetensors", ImportOptions()).weights, file.weights)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(np.ones(3, np.int8), "holds int8; the network needs float32"), (np.full(3, 1e300), "not finite")],
+)
+def test_numbers_that_the_network_cannot_hold_are_refused(values, message, tmp_path):
+    file = exportable("cnn")
+    spoilt = WeightsFile(file.card, file.weights | {"fc.bias": values})
+    write_weights(spoilt, tmp_path / "spoilt.safetensors")
+    with pytest.raises(InvalidInput, match=message) as caught:
+        imported(tmp_path / "spoilt.safetensors", ImportOptions())
+    assert caught.value.pointer == "/file"
