@@ -42,10 +42,16 @@ class Spares:
         return TrainerProcess(self._command, self._environment)
 
     def refill(self) -> None:
-        """See that a spare is there. Called once a taken trainer needs the cores for itself no longer."""
+        """See that a spare is there. Called once a taken trainer needs the cores for itself no longer.
+
+        One that cannot be started is tried again at the next call: nobody who has a trainer fails for want of a spare.
+        """
         with self._lock:
             if self._keep and self._spare is None and not self._ended.is_set():
-                self._spare = TrainerProcess(self._command, self._environment)
+                try:
+                    self._spare = TrainerProcess(self._command, self._environment)
+                except OSError as problem:
+                    log.warning("a spare trainer could not be started", problem=str(problem))
 
     def stop(self) -> None:
         """End the spare and keep none from now on."""

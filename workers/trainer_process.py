@@ -4,7 +4,7 @@ import os
 import select
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from math import inf
 from typing import IO, cast
 
@@ -57,10 +57,10 @@ class TrainerProcess:
     """A started trainer. Use close() when done with it: it kills what is left and frees the pipes."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """`command` gets `--messages-fd N` appended."""
-        reports, reports_end = os.pipe()
-        log, log_end = os.pipe()
-        try:
+        """`command` gets `--messages-fd N` appended. Raises OSError if it cannot be started."""
+        with ExitStack() as ours, ExitStack() as its:
+            reports, reports_end = _pipe(ours, its)
+            log, log_end = _pipe(ours, its)
             self.process = processes.spawn(
                 [*command, "--messages-fd", str(reports_end)],
                 environment=environment,
@@ -69,9 +69,7 @@ class TrainerProcess:
                 stderr=cast(IO[bytes], log_end),
                 keep=(reports_end,),
             )
-        finally:
-            os.close(reports_end)
-            os.close(log_end)
+            ours.pop_all()  # it runs, and we read from it until `close`
         # A result holds the names of all columns and categories: of a wide table some megabytes.
         self.reports, self.log = Lines(reports, longest=inf), Lines(log, longest=LONGEST_LINE)
 
@@ -112,3 +110,11 @@ class TrainerProcess:
             self.process.stdin.close()
         self.reports.close()
         self.log.close()
+
+
+def _pipe(ours: ExitStack, its: ExitStack) -> tuple[int, int]:
+    """Where to read and where to write; the stacks close either end."""
+    reading, writing = os.pipe()
+    ours.callback(os.close, reading)
+    its.callback(os.close, writing)
+    return reading, writing

@@ -90,3 +90,19 @@ def test_a_trainer_that_was_closed_meanwhile_may_still_be_told_to_stop(toy_train
     trainer = Spares(*toy_trainer, keep=False).take()
     trainer.close()
     trainer.tell(messages.Stop(reason="shutdown"))
+
+
+def test_a_spare_that_cannot_be_started_is_done_without_and_leaves_no_pipes_open(toy_trainer):
+    command, environment = toy_trainer
+    too_large = {**environment, "LARGE": "x" * 200_000}
+    spares = Spares(command, too_large)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    spares.start()
+    with pytest.raises(OSError, match="too long"):
+        spares.take()
+    assert spares.pid is None
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    del too_large["LARGE"]
+    spares.refill()
+    assert spares.pid is not None
+    spares.stop()
