@@ -6,6 +6,7 @@ between an entry and its time stamp, as in what older versions of Tandem left, w
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workers.settings import Settings
@@ -27,19 +28,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def make_room(settings: Settings) -> None:
-    """Delete the longest unused of the data folder's until they take no more than `program_cache_bytes`."""
+    """Delete the longest unused of the data folder's until they take no more than `program_cache_bytes`; what cannot be
+    deleted is passed over."""
     found = []
     for path in _ours(settings).glob(ENTRIES):
-        try:
+        with suppress(OSError):
             found.append((path.stat(), path))
-        except FileNotFoundError:
-            continue
     excess = sum(stat.st_size for stat, _ in found) - settings.program_cache_bytes
     for stat, path in sorted(found, key=lambda each: _used_at(each[0])):
         if excess <= 0 or time.time() - _used_at(stat) < IN_USE_S:
             return
-        path.unlink(missing_ok=True)
-        excess -= stat.st_size
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            excess -= stat.st_size
 
 
 def _ours(settings: Settings) -> Path:

@@ -5,6 +5,8 @@ It runs in every API process. No leader is needed: each of its statements is saf
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from shutil import rmtree
 from typing import Any
 
@@ -67,17 +69,24 @@ class Reconciler:
         program_cache.make_room(self._settings)
 
     def _keep(self) -> None:
-        program_cache.make_room(self._settings)  # a laptop may never be up for as long as `clean` waits
+        # A laptop may never be up for as long as `clean` waits.
+        self._try(partial(program_cache.make_room, self._settings))
         while not self._ended.wait(self._pause_s):
-            try:
-                # Not at the start, where it would hold up the first prediction.
-                broker.prepare(self._settings)
-                self.sweep()
-                self._clean_if_due()
-            except Unavailable as problem:
-                log.warning("sweep put off", problem=problem.detail)
-            except Exception:  # the next sweep may fare better, and without sweeps lost jobs stay lost
-                log.exception("sweep failed")
+            self._try(self._turn)
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Unavailable as problem:
+            log.warning("sweep put off", problem=problem.detail)
+        except Exception:  # the next sweep may fare better, and without sweeps lost jobs stay lost
+            log.exception("sweep failed")
+
+    def _turn(self) -> None:
+        # Not at the start, where it would hold up the first prediction.
+        broker.prepare(self._settings)
+        self.sweep()
+        self._clean_if_due()
 
     def _clean_if_due(self) -> None:
         if time.monotonic() - self._cleaned_at > CLEAN_EVERY_S:

@@ -40,6 +40,15 @@ def compiled(settings: Settings, factor: int) -> set[str]:
     return {path.name for path in (settings.cache_dir / "jax").glob("jit__lambda*-cache")}
 
 
+def test_what_cannot_be_deleted_is_passed_over(settings: Settings) -> None:
+    folder = settings.cache_dir / "jax" / "folder-cache"
+    (folder / "inside").mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    old = [entry(settings, f"{number}-cache", 9 - number) for number in range(4)]
+    program_cache.make_room(settings)
+    assert not old[0].exists()
+
+
 def test_the_longest_unused_make_room(settings: Settings) -> None:
     oldest, old = entry(settings, "a-cache", 9), entry(settings, "b-cache", 8)
     read = entry(settings, "c-cache", 7, read_hours_ago=1)

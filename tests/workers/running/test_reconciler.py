@@ -128,6 +128,18 @@ def test_its_thread_survives_a_database_that_does_not_answer(bench, reconciler, 
     reconciler.stop()
 
 
+def test_its_thread_survives_a_cache_that_cannot_be_cleaned(bench, eventually):
+    settings = bench.settings.model_copy(update={"program_cache_bytes": 1})
+    folder = settings.cache_dir / "jax" / "folder-cache"
+    (folder / "inside").mkdir(parents=True)
+    os.utime(folder, (0, 0))
+    reconciler = Reconciler(bench.db, bench.store, settings)
+    reconciler.start()
+    bench.job()
+    assert eventually(lambda: backlog(bench) == 1)
+    reconciler.stop()
+
+
 def test_cleaning_removes_scratch_folders_of_attempts_that_are_over_and_no_other(bench, reconciler):
     over, running = bench.job(), bench.job()
     dead, alive = claim(bench, over), claim(bench, running, lease_s=60)
