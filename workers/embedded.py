@@ -112,8 +112,8 @@ class Stack:
         log.warning("the broker died; starting it again")
         try:
             self._valkey.start()
-        except Unavailable as problem:
-            log.warning("the broker is still down", problem=problem.detail)
+        except (Unavailable, OSError) as problem:  # OSError: a full disk, perhaps
+            log.warning("the broker is still down", problem=str(problem))
 
     def _stop_workers(self) -> None:
         deadline = time.monotonic() + self.settings.grace_s + WORKERS_PATIENCE_S

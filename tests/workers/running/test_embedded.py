@@ -66,6 +66,20 @@ def test_a_worker_or_a_broker_that_dies_is_started_again(bench, stack, eventuall
     assert eventually(lambda: bench.status(job) == "succeeded", 40)
 
 
+def test_workers_are_looked_after_while_the_broker_cannot_be_started(bench, stack, eventually):
+    before = stack.pids
+    folder = bench.settings.data_dir / "broker"
+    folder.rename(folder.with_name("away"))
+    folder.write_text("in its way")
+    os.kill(before["broker"], signal.SIGKILL)
+    time.sleep(1)
+    os.kill(before["torch"], signal.SIGKILL)
+    assert eventually(lambda: stack.pids.get("torch") not in (None, before["torch"]))
+    folder.unlink()
+    folder.with_name("away").rename(folder)
+    assert eventually(lambda: "broker" in stack.pids)
+
+
 def test_a_worker_that_dies_at_once_is_started_ever_more_rarely(bench, tmp_path):
     starts = tmp_path / "starts"
     program = f"open({str(starts)!r}, 'a').write('.')"
