@@ -102,14 +102,19 @@ class ArtifactStore:
 
     def clean(self, idle_s: float) -> None:
         """Delete what processes that died have left in scratch, untouched for `idle_s` seconds."""
-        for path in self._scratch.iterdir():
-            if _age_s(path) >= idle_s:
-                path.unlink(missing_ok=True)
+        remove_idle(self._scratch, idle_s)
 
     def _address(self, sha256: str) -> Path:
         if not ADDRESS.fullmatch(sha256):
             raise NotFound("an artifact's name is the 64 hexadecimal digits of its SHA-256.")
         return self._files / sha256
+
+
+def remove_idle(folder: Path, idle_s: float) -> None:
+    """Delete the files in a folder that nobody has touched for `idle_s` seconds."""
+    for path in folder.glob("*"):
+        if _age_s(path) >= idle_s and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _age_s(path: Path) -> float:

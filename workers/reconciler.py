@@ -15,7 +15,7 @@ import structlog
 from models.errors import NotFound, Unavailable
 from models.framework import FRAMEWORKS, Framework
 from workers import broker, comparisons, dispatch, fleet, idempotency, job_queries, program_cache, references
-from workers.artifacts import ArtifactStore
+from workers.artifacts import ArtifactStore, remove_idle
 from workers.database import Database
 from workers.settings import Settings
 
@@ -63,6 +63,7 @@ class Reconciler:
         """Delete what crashes left behind and what is long over. Raises Unavailable."""
         references.sweep(self._db, self._store)
         self._store.clean(KEEP_SCRATCH_S)
+        remove_idle(self._settings.uploads_dir, KEEP_SCRATCH_S)
         fleet.prune(self._db, FORGET_WORKERS_AFTER_S)
         idempotency.prune(self._db)
         self._clean_work()

@@ -152,6 +152,17 @@ def test_cleaning_removes_scratch_folders_of_attempts_that_are_over_and_no_other
     assert [folder.exists() for folder in folders] == [False, True]
 
 
+def test_cleaning_removes_uploads_that_a_killed_process_left(bench, reconciler):
+    folder = bench.settings.uploads_dir
+    folder.mkdir()
+    for name in ("upload-abandoned", "upload-abandoned.safetensors", "upload-under-way"):
+        (folder / name).write_bytes(b"half a file")
+    for abandoned in folder.glob("*abandoned*"):
+        os.utime(abandoned, (0, 0))
+    reconciler.clean()
+    assert [path.name for path in folder.iterdir()] == ["upload-under-way"]
+
+
 def test_cleaning_makes_room_among_what_jax_has_compiled(bench, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     settings = bench.settings.model_copy(update={"program_cache_bytes": 1500})
