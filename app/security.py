@@ -49,7 +49,7 @@ class HostCheck:
         origin = headers.get("origin")
         if origin is None or method in SAFE_METHODS:
             return
-        if hostname(urlsplit(origin).netloc) not in self.allowed:
+        if _name_of(origin) not in self.allowed:
             raise Forbidden(
                 "Pages of other sites may not change anything here.",
                 pointer="/headers/origin",
@@ -63,6 +63,14 @@ def hostname(authority: str) -> str:
     if name.startswith("["):
         return name.partition("]")[0] + "]"
     return name.partition(":")[0].removesuffix(".")
+
+
+def _name_of(origin: str) -> str:
+    """The name in `http://name:port`; none in what is no address, such as `http://[x`."""
+    try:
+        return hostname(urlsplit(origin).netloc)
+    except ValueError:
+        return ""
 
 
 class KeyCheck:

@@ -32,7 +32,9 @@ def test_the_name_in_an_authority(authority: str, name: str) -> None:
     assert hostname(authority) == name
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://[x", "http://[", "//"]
+)
 def test_pages_of_other_sites_may_not_change_anything(client: httpx.Client, origin: str) -> None:
     answer = client.post("/jobs", content=b"{}", headers={"Origin": origin})
     assert_problem(answer, 403, "/headers/origin")
