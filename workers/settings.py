@@ -19,7 +19,12 @@ class Settings(BaseSettings):
     """Read from `TANDEM_<NAME>` in the environment; an empty variable counts as not set."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TANDEM_", env_ignore_empty=True, frozen=True, extra="forbid", validate_default=True
+        env_prefix="TANDEM_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,  # it may be a key or a password
     )
 
     data_dir: Path = Field(
@@ -143,6 +148,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, folder: Path | None) -> Path | None:
         return folder and folder.expanduser().absolute()
+
+    @field_validator("api_key")
+    @classmethod
+    def _a_header_can_bring_it(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key else ""
+        if not (text.isascii() and text.isprintable() and text == text.strip()):
+            raise ValueError(
+                "use letters, digits and signs of ASCII only: no HTTP header brings other characters"
+            )
+        return key
 
     @model_validator(mode="before")
     @classmethod

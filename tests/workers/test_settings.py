@@ -63,6 +63,14 @@ def test_the_key_does_not_show():
     assert "secret" not in repr(Settings(api_key="pre.secret"))
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "ключ", "two\nlines", " padded", "\x7f"])
+def test_a_key_that_no_header_can_bring_is_refused_without_showing_it(key):
+    with pytest.raises(ValidationError, match="ASCII only") as caught:
+        Settings(api_key=key)
+    assert key not in str(caught.value)
+    assert repr(key) not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
