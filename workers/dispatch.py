@@ -96,7 +96,7 @@ def _stale(session: Session, framework: Framework, redispatch_s: float, limit: i
             JobRow.framework == framework,
             or_(sent_at.is_(None), sent_at < now() - redispatch_s),
         )
-        .order_by(sent_at.is_not(None), JobRow.id)
+        .order_by(sent_at.is_not(None), JobRow.created_at, JobRow.id)
         .limit(limit)
     )
     return list(session.scalars(query))

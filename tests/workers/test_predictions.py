@@ -69,6 +69,12 @@ def stored(store, content):
     return sha256
 
 
+def test_a_long_queue_of_jobs_does_not_keep_an_older_prediction_from_being_sent_again(db, asked, queued):
+    prediction = asked()
+    newer = [queued(framework="jax").id for _ in range(3)]
+    assert dispatch.stale_queued(db, 30, limit=2) == [(prediction.id, "jax"), (newer[0], "jax")]
+
+
 def test_a_new_prediction_waits_for_a_worker_of_its_engine(db, asked, version):
     made = asked(metadata={"a": 1})
     assert made.id.startswith("pred_")
