@@ -30,7 +30,8 @@ class PostgreSQLWatch:
         if not self._listening:
             return True
         changed, self._changed = self._changed, False
-        return changed
+        # Between the two lines above the connection may have been lost, or found again.
+        return changed or not self._listening
 
     def close(self) -> None:
         self._closed.set()
@@ -42,7 +43,10 @@ class PostgreSQLWatch:
                 self._follow()
             except psycopg.Error as error:
                 log.warning("watch_lost_its_connection", error=str(error).strip())
-            self._listening = False
+            except Exception:  # without this thread nobody would hear of a change any more
+                log.exception("watch_lost_its_connection")
+            finally:
+                self._listening = False
             self._closed.wait(LISTEN_S)
 
     def _follow(self) -> None:

@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from workers import jobs, registry
+from workers.database import Database
+from workers.postgresql_watch import PostgreSQLWatch
 from workers.watch import announce, watch
 
 
@@ -88,6 +90,27 @@ def test_a_lost_connection_counts_as_a_change_until_it_is_back(cluster):
     calm(found)
     with db.session() as session:
         announce(session)
+    assert seen(found)
+    found.close()
+    db.close()
+
+
+def test_whatever_ends_its_connection_a_watch_hears_of_changes_again(cluster):
+    url = cluster.empty()
+    db = Database(url)
+    with db.session() as session:
+        name = session.scalar(text("SELECT current_database()"))
+        session.execute(text(f"ALTER DATABASE {name} SET client_encoding = 'SQL_ASCII'"))
+    found = PostgreSQLWatch(db, "channel")
+    calm(found)
+    with db.session() as session:
+        session.execute(
+            text("NOTIFY channel, 'ç'")
+        )  # which ASCII cannot say: psycopg fails as with nothing else
+    assert seen(found)
+    calm(found)
+    with db.session() as session:
+        session.execute(text("NOTIFY channel"))
     assert seen(found)
     found.close()
     db.close()
