@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import structlog
 
-from models.errors import Unavailable
-from workers import checkpoints, jobs, messages, predictions, references
+from models.errors import NotFound, Unavailable
+from workers import checkpoints, job_queries, jobs, messages, predictions, references
 from workers.artifacts import ArtifactStore
 from workers.attempt import Ended, Lost, Outcome
 from workers.database import Database
@@ -98,12 +98,20 @@ class Settlement:
         """The file first, then the row that names it, as with weights."""
         artifact = self._store.put(Path(scored.file))
         found = FinishedPrediction(artifact.sha256, artifact.size_bytes, scored.metrics, scored.timing)
-        if not self._transit(lambda: predictions.finish(self._db, *self._job, found)):
+        finished = self._transit(lambda: predictions.finish(self._db, *self._job, found))
+        if not finished and not self._is_recorded(artifact.sha256):
             log.warning("the finish was refused; the result is discarded")
             references.discard(self._db, self._store, artifact.sha256)
             return
         log.info("prediction succeeded", size_bytes=artifact.size_bytes)
         checkpoints.forget(self._settings.checkpoints_dir, self._claim.job.id)
+
+    def _is_recorded(self, sha256: str) -> bool:
+        """Whether the row names this file after all: a commit whose answer was lost is refused when it is repeated."""
+        try:
+            return job_queries.get(self._db, self._claim.job.id).artifact_sha256 == sha256
+        except (NotFound, Unavailable):
+            return False
 
     def _cancelled(self) -> None:
         log.info("attempt cancelled")

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from threading import Event
 
 import numpy as np
 import pytest
@@ -19,11 +20,14 @@ from workers import (
     fleet,
     job_queries,
     jobs,
+    messages,
     predictions,
     references,
     registry,
 )
+from workers.ledger import Ledger
 from workers.reports import FinishedPrediction
+from workers.settlement import Settlement
 from workers.tables import DatasetRow
 
 SLOW = {"slow_s": 0.15}
@@ -301,6 +305,24 @@ def test_training_and_predictions_do_not_see_each_other(bench, model):
     with pytest.raises(NotFound):
         jobs.cancel(bench.db, prediction)
     assert bench.status(prediction) == "queued"
+
+
+def test_the_parts_go_though_the_answer_to_the_finish_was_lost(bench, model, tmp_path):
+    claim = jobs.claim(bench.db, bench.prediction(model), worker="wrk_1", host="here", lease_s=60)
+    folder = checkpoints.folder(bench.settings.checkpoints_dir, claim.job.id, claim.fence)
+    folder.mkdir(parents=True)
+    result = tmp_path / "result"
+    result.write_bytes(b"rows")
+    known = bench.store.put(result)
+    finished = FinishedPrediction(known.sha256, known.size_bytes, {}, {})
+    assert predictions.finish(bench.db, claim.job.id, claim.fence, finished)
+    ledger = Ledger(bench.db, bench.settings, claim.job.id, claim.fence)
+    settlement = Settlement(bench.db, bench.store, bench.settings, claim, ledger, Event())
+    scored = messages.Scored(file=str(result), metrics={}, timing={})
+    settlement.settle(scored, datasets.get(bench.db, "digits"))
+    ledger.close()
+    assert not folder.exists()
+    assert sha256(bench, claim.job.id) == known.sha256
 
 
 def test_a_prediction_that_has_not_ended_is_not_deleted(bench, model):
