@@ -111,9 +111,15 @@ def _batches(file: Path) -> Iterator[pa.RecordBatch]:
 def _largest(left: pa.RecordBatch, right: pa.RecordBatch) -> float:
     """The largest difference of a number; rows that either did not answer are left out."""
     name = "value" if "value" in left.schema.names else "logits"
-    numbers = [column.to_pylist() for column in (left[name], right[name])]
-    answered = [pair for pair in zip(*numbers, strict=True) if None not in pair]
-    if not answered:
-        return 0.0
-    one, other = np.asarray(answered, np.float64).swapaxes(0, 1)
-    return float(np.abs(one - other).max())
+    columns = [batch[name] for batch in (left, right)]
+    missing = [column.is_null().to_numpy(zero_copy_only=False) for column in columns]
+    answered = pa.array(~np.logical_or(*missing))
+    one, other = (_numbers(column.filter(answered)) for column in columns)
+    return float(np.abs(one - other).max()) if one.size else 0.0
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """All of a column without gaps, float64; lists one after another."""
+    flat = column.flatten() if pa.types.is_list(column.type) else column
+    numbers: np.ndarray = flat.to_numpy(zero_copy_only=False).astype(np.float64)
+    return numbers

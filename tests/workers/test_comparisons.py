@@ -62,7 +62,7 @@ def end(db, store, model):
         claim = jobs.claim(db, job.id, worker="wrk_1", host=host, lease_s=60)
         if job.kind == "prediction":
             with store.scratch() as path:
-                table = {"label": list(labels), "logits": [list(row) for row in logits]}
+                table = {"label": list(labels), "logits": [row and list(row) for row in logits]}
                 parquet.write_table(pa.table(table), path)
                 artifact = store.adopt(path)
             found = FinishedPrediction(artifact.sha256, artifact.size_bytes, {"accuracy": 0.9}, {})
@@ -363,6 +363,17 @@ def test_agreement_is_the_largest_difference_of_losses_and_outputs(db, store, fi
         assert found["loss_difference"] == {"first": pytest.approx(0.001), "largest": 0.25, "step": 2}
         assert found["logit_difference"] == 0.5
         assert found["equal_predictions"] == pytest.approx(2 / 3)
+
+
+def test_rows_without_an_answer_are_left_out_of_the_outputs_and_are_not_equal(db, store, finished, made):
+    def work(job):
+        if job.kind == "training" or job.framework == "torch":
+            return {} if job.kind == "training" else {"labels": ("a", None), "logits": ((1.0, 2.0), None)}
+        return {"labels": ("a", None), "logits": ((1.0, 2.25), None)}
+
+    comparison = finished(work, seeds=[0])
+    (found,) = agreement.of(db, store, made(comparison))
+    assert (found["logit_difference"], found["equal_predictions"]) == (0.25, 0.5)
 
 
 def test_a_result_that_is_gone_leaves_the_rest_of_the_agreement(db, store, finished, made):
