@@ -191,6 +191,9 @@ def _report(comparisons: Mapping[str, Comparison], images: int, seconds: float, 
             f"{timing.get('samples_per_s') or 0:,.0f}",
         )
     console.print(table)
+    console.print(
+        "Both trained at the same time; `tandem compare` has one train after the other, and says who is faster."
+    )
     console.print(f"From the first POST /jobs to the last prediction: {seconds:.1f} s")
 
 

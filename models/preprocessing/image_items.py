@@ -43,8 +43,8 @@ def image_batch(items: Sequence[object], size: ImageInput, policy: Resize) -> np
 def pixel_array(items: Sequence[object]) -> np.ndarray | None:
     """Nested lists of numbers from 0 to 255 as uint8 of the same shape; None if they are anything else.
 
-    Ragged or mixed lists, booleans, texts, NaN and numbers out of range are "anything else". Fractions are rounded
-    to the nearest whole number.
+    Ragged or mixed lists, booleans, texts, NaN, numbers out of range and images of fractions up to 1 are "anything
+    else". Other fractions are rounded to the nearest whole number.
     """
     # Types are looked at before NumPy sees a value: np.asarray takes true for 1, and would give every number
     # the width of the longest text among them.
@@ -56,11 +56,11 @@ def pixel_array(items: Sequence[object]) -> np.ndarray | None:
             return None
         shape.append(lengths.pop())
         level = list(chain.from_iterable(level))  # type: ignore[arg-type]
-    leaves = _to_uint8(level, kinds)
+    leaves = _to_uint8(level, kinds, len(items))
     return None if leaves is None else leaves.reshape(len(items), *shape)
 
 
-def _to_uint8(leaves: Sequence[object], kinds: set[type]) -> np.ndarray | None:
+def _to_uint8(leaves: Sequence[object], kinds: set[type], images: int) -> np.ndarray | None:
     try:
         if kinds == {int}:
             return np.frombuffer(bytearray(leaves), np.uint8)  # type: ignore[arg-type]
@@ -70,7 +70,14 @@ def _to_uint8(leaves: Sequence[object], kinds: set[type]) -> np.ndarray | None:
     except (ValueError, OverflowError):  # a whole number out of range
         return None
     inside = ((values >= 0) & (values <= 255)).all()  # NaN is neither
-    return np.rint(values).astype(np.uint8) if inside else None
+    if not inside or any(map(_is_scaled, np.split(values, images))):
+        return None
+    return np.rint(values).astype(np.uint8)
+
+
+def _is_scaled(values: np.ndarray) -> bool:
+    """Whether an image's pixels were divided by 255: rounded they would be black."""
+    return bool(values.size and values.max() <= 1 and (values % 1).any())
 
 
 def _one(item: object, pointer: str, size: ImageInput, policy: Resize) -> np.ndarray:
@@ -174,6 +181,8 @@ def _fault(item: list[object]) -> str:
         bad = next((value for value in level if not 0 <= value <= 255), None)  # type: ignore[operator]
         if bad is not None:
             return f"Pixels are numbers from 0 to 255; this array holds {_short(bad)}."
+        if _is_scaled(np.array(level, np.float64)):
+            return "Pixels are numbers from 0 to 255; these are fractions up to 1. Multiply them by 255."
     if kinds <= {int, float}:
         return "The array is ragged or empty: every row of pixels must have the same length."
     if list in kinds:

@@ -98,7 +98,7 @@ def _wrong_columns(
     unknown = next((str(name)[:100] for name in item if name not in columns), None)
     missing = [column for column in columns if column not in item and column not in optional]
     if unknown is not None:
-        hint = suggest(unknown, missing or columns)
+        hint = suggest(unknown, columns)
         if len(hint) > 300:  # no near name, and a table too wide to list
             hint = f"Known: {_listed(columns)}."
         return InvalidInput(

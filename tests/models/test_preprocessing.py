@@ -175,6 +175,7 @@ GOOD = random_pixels(4, 6).tolist()
         ([[1, -1]], "-1"),
         ([[1, 256]], "256"),
         ([[1.0, 255.5]], "255.5"),
+        ([[0.0, 0.5]], "Multiply them by 255"),
         ([[float("nan")]], "nan"),
         ([[float("inf")]], "inf"),
         ([[10**400, 1.5]], "far larger"),

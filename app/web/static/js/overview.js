@@ -132,7 +132,7 @@ function tile(model) {
   return h(
     "li",
     { class: "card tile" },
-    h("div", { class: "spread" }, h("a", { href: modelPath(model.name) }, model.name), badge(champion.framework)),
+    h("div", { class: "spread" }, h("a", { href: modelPath(model.name) }, model.name), champion.framework === null ? h("span", { class: "badge" }, "imported") : badge(champion.framework)),
     found && h("div", {}, h("span", { class: "figure" }, found[1]), " ", h("small", {}, found[0])),
     h(
       "small",

@@ -13,7 +13,8 @@ export function showSideBySide(mine, laid) {
     $("side-head").replaceChildren(h("th", { scope: "col" }), heading(mine.job, "this job"), heading(laid.job, laid.job.name), h("th", { scope: "col", class: "right" }, "difference")),
   );
   whenChanged($("side"), rows, () => $("side").replaceChildren(...rows.map((cells) => h("tr", {}, cells.map(cell)))));
-  say($("agreement"), agreement(mine.points, laid.points));
+  const together = overlap(mine.job, laid.job) ? " They ran at the same time, so that their speeds say little: a comparison trains one after the other." : "";
+  say($("agreement"), agreement(mine.points, laid.points) + together);
 }
 
 const cell = (text, index) => h(index ? "td" : "th", { class: index ? "right" : null, scope: index ? null : "row" }, text);
@@ -28,7 +29,7 @@ function compared(mine, laid) {
   return [
     ["status", mine.status, laid.status, ""],
     ...names.sort(order).map((name) => [words(name), metric(name, mine.metrics[name]), metric(name, laid.metrics[name]), difference(name, mine, laid)]),
-    ["samples a second", rate(mine), rate(laid), ratio(mine.timing.samples_per_s, laid.timing.samples_per_s)],
+    ["samples a second", rate(mine), rate(laid), overlap(mine, laid) ? "at the same time" : ratio(mine.timing.samples_per_s, laid.timing.samples_per_s)],
     ...times.map((name) => [TIMES[name], duration(mine.timing[name]), duration(laid.timing[name]), ""]),
     ["device", mine.device ?? "–", laid.device ?? "–", ""],
   ];
@@ -39,6 +40,9 @@ const order = (one, two) => ["test", "validation", "train"].indexOf(one.split("_
 
 const rate = ({ timing }) => number(timing.samples_per_s && Math.round(timing.samples_per_s));
 const ratio = (one, two) => (one && two ? `× ${number(one / two, 3)}` : "");
+
+/** Whether one of them ran while the other did; times in RFC 3339 compare as texts. */
+const overlap = (one, two) => one.started_at && two.started_at && one.started_at < (two.finished_at ?? "9") && two.started_at < (one.finished_at ?? "9");
 
 function difference(name, mine, laid) {
   const apart = mine.metrics[name] - laid.metrics[name];
