@@ -8,7 +8,7 @@ from pathlib import Path
 from models.checkpoints.choice import chosen
 from models.checkpoints.origin import Origin, of_model, of_published, of_state
 from models.checkpoints.published import Library
-from models.errors import CorruptArtifact
+from models.errors import CorruptArtifact, Unavailable
 from models.fetching import Say
 from models.signature import Signature
 from models.state import TrainingState, load_state
@@ -22,7 +22,19 @@ def find(assignment: Assignment, signature: Signature, say: Say) -> Origin:
     `signature` is what the dataset promises. Raises NotFound, Unavailable, CorruptArtifact or InvalidInput where the
     job's start cannot be had.
     """
-    return _checkpoint(assignment) or _first(assignment, signature, say)
+    found = _checkpoint(assignment)
+    if found is None:
+        _check_none_vanished(assignment)
+    return found or _first(assignment, signature, say)
+
+
+def _check_none_vanished(assignment: Assignment) -> None:
+    """A run that is continued while it goes on replaces its checkpoints: the next attempt is told of the new ones."""
+    listed = (*assignment.checkpoints, *assignment.continued_checkpoints)
+    if not all((Path(folder) / "manifest.json").exists() for folder in listed):
+        raise Unavailable(
+            "The checkpoints that this job could start from were replaced before they were read."
+        )
 
 
 def _checkpoint(assignment: Assignment) -> Origin | None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from models.data.texts import Texts
 from models.distilbert.spec import DistilBERTSpec
 from models.errors import NotFound
 from models.framework import FRAMEWORKS, Framework
-from models.job import JobSpec
+from models.job import Init, JobSpec
 from models.preparation import expected_signature
 from models.preprocessing import TextPreprocessing
 from models.published import Published
@@ -225,6 +226,27 @@ def test_an_attempt_goes_on_from_its_own_checkpoint_without_the_published_one(
     assert after.state.step == 7
     with pytest.raises(NotFound):
         origins.find(lost.model_copy(update={"checkpoints": ()}), signature, lambda text: None)
+
+
+def test_checkpoints_that_went_between_claim_and_start_are_looked_for_again_by_the_next_attempt(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    source = Init.model_validate({"from": {"job": "job_that_still_runs"}})
+    assignment = workplace.assignment("continued")
+    continued = assignment.model_copy(
+        update={
+            "spec": assignment.spec.model_copy(update={"init": source}),
+            "continued_checkpoints": (str(tmp_path / "20"), str(tmp_path / "10")),
+        }
+    )
+    for step in (10, 20):
+        save_state(TrainingState({"a": np.ones(2, np.float32)}, step=step), tmp_path / str(step))
+        (tmp_path / str(step) / "state.safetensors").write_bytes(b"damaged")
+    damaged = workplace.outcome(continued)
+    assert (damaged.code, damaged.retryable) == ("corrupt_artifact", False)
+    rmtree(tmp_path / "20")
+    gone = workplace.outcome(continued)
+    assert (gone.code, gone.retryable) == ("unavailable", True)
 
 
 def failed(workplace: Workplace, name: str, offline: Path, cache: Path) -> messages.Failed:
