@@ -1,6 +1,7 @@
 """The process that reads `.pth` files and knows torchvision: started here, so that nobody else imports torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,11 @@ from models.errors import InvalidInput, Unavailable
 
 READING_S = 300.0
 """Seconds that reading one file may take by the clock."""
+NEEDED = (
+    *("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH"),
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"),
+)
+"""Of our environment. The rest, keys and passwords among it, is nothing for a process that reads a stranger's file."""
 
 
 def convert(source: Path, target: Path) -> None:
@@ -37,10 +43,15 @@ def locate(reference: str) -> str:
 
 
 def _answer(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "models.checkpoints.torch", *arguments]
+    command = [sys.executable, "-m", "models.checkpoints.torch", "--parent", str(os.getpid()), *arguments]
     try:
         ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=READING_S, check=False
+            command,
+            env={name: os.environ[name] for name in NEEDED if name in os.environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=READING_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise InvalidInput(

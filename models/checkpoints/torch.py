@@ -6,7 +6,9 @@ one line of JSON on standard output: `{"error": ...}`, with one sentence, or wha
 """
 
 import argparse
+import ctypes
 import json
+import os
 import pickle
 import resource
 import signal
@@ -26,6 +28,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict")
 ROOM_BYTES = 1 << 30
 """What reading may take besides a few times the file."""
 CPU_S = 120
+PR_SET_PDEATHSIG = 1
 HALVES = (torch.float16, torch.bfloat16)
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
 READ = (*HALVES, torch.float32, torch.float64, *INTEGERS)
@@ -139,14 +142,28 @@ def _kind(value: object) -> str:
     return f"of type {type(value).__name__}"
 
 
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, prctl(2); exit at once if it already has.
+
+    It is the end of the parent's thread that counts: the one that started us waits for our answer.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the process that wanted the answer has ended")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parent", type=int, help="The process to end with.")
     commands = parser.add_subparsers(dest="command", required=True)
     converting = commands.add_parser("convert")
     converting.add_argument("source", type=Path)
     converting.add_argument("target", type=Path)
     commands.add_parser("locate").add_argument("reference")
     asked = parser.parse_args()
+    if asked.parent is not None:
+        _end_with(asked.parent)
     torch.set_num_threads(1)
     try:
         answer = (

@@ -5,9 +5,13 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,3 +265,65 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
 
 def test_torchvision_says_where_its_weights_are():
     assert process.locate("ResNet50_Weights.IMAGENET1K_V2").endswith("/resnet50-11ad3fa6.pth")
+
+
+READING = """
+import sys
+from pathlib import Path
+from models.checkpoints import process
+process.convert(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """A process of ours, and its reader, which waits for a file that never comes."""
+    os.mkfifo(tmp_path / "never.pth")
+    environment = {
+        **os.environ,
+        "TANDEM_API_KEY": "secret",
+        "TANDEM_DATABASE_URL": "postgresql://me:secret@db/x",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", READING, str(tmp_path / "never.pth"), str(tmp_path / "target")],
+        env=environment,
+    ) as ours:
+        children = Path(f"/proc/{ours.pid}/task/{ours.pid}/children")
+        assert eventually(lambda: children.read_text())
+        reader = int(children.read_text())
+        assert eventually(lambda: b"models.checkpoints.torch" in Path(f"/proc/{reader}/cmdline").read_bytes())
+        yield ours, reader
+        ours.kill()
+    with suppress(ProcessLookupError):
+        os.kill(reader, signal.SIGKILL)
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_the_reader_is_told_no_secrets(waiting):
+    _, reader = waiting
+    environment = Path(f"/proc/{reader}/environ").read_bytes()
+    assert b"PATH=" in environment
+    assert b"secret" not in environment
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it")
+def test_the_reader_ends_with_who_asked(waiting):
+    ours, reader = waiting
+    ours.kill()
+    ours.wait()
+    assert eventually(lambda: is_dead(reader))
+
+
+def is_dead(pid):
+    """Dead, though perhaps not reaped."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
