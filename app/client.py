@@ -232,7 +232,7 @@ class Tandem(DatasetPredictions, Comparisons):
         return self._save(f"/models/{name}/versions/{version}/weights", file)[0]
 
     def export_model(self, name: str, version: int, file: Path, *, format: str) -> Export:
-        """Write the version in this format (onnx, stablehlo or torch-export) to `file`, checked by its hash.
+        """Write the version to `file`, checked by its hash. `format`: onnx, stablehlo, torch-export or transformers.
 
         The server compares what it sends with the model; making it can take minutes.
         """

@@ -1,4 +1,4 @@
-"""What a framework must offer to train and to serve. `models/frameworks/<framework>.py` implements it.
+"""What a framework must offer to train and to serve. The package `models/frameworks/<framework>/` implements it.
 
 A framework is an import: `engine.load("jax")` is the module, and the module is the engine.
 """

@@ -125,7 +125,7 @@ def download(name: str, version: int, output: Path | None, url: str | None) -> N
 @models.command()
 @click.argument("name")
 @click.argument("version", type=int)
-@click.option("--format", required=True, help="onnx, stablehlo or torch-export.")
+@click.option("--format", required=True, help="onnx, stablehlo, torch-export or transformers.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

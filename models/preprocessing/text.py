@@ -29,7 +29,7 @@ class TextPreprocessing(BaseModel):
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The tokenizer, parsed on first use. Raises InvalidInput if it is none, or has more tokens than `vocabulary`.
+        """The tokenizer, parsed on first use. Raises InvalidInput if it is none.
 
         `model_copy` would take it along, whatever is changed: build another TextPreprocessing instead.
         """

@@ -12,7 +12,8 @@ from workers.tables.base import Base
 
 
 class JobRow(Base):
-    """The truth about one job. Changed only by the statements of `workers.jobs` and `workers.dispatch`."""
+    """The truth about one job. Changed only by the guarded statements of `workers.transitions`, which
+    `workers.jobs`, `workers.predictions` and `workers.dispatch` make."""
 
     __tablename__ = "jobs"
     __table_args__ = (
