@@ -58,7 +58,8 @@ class Attempt:
         on_first_step: Callable[[], None],
         idle_s: float,
     ) -> None:
-        """A trainer that does nothing for `idle_s` in the middle of its work is ended."""
+        """A trainer that does nothing for `idle_s` before it takes its assignment, or in the middle of its work, is
+        ended."""
         self._trainer, self._ledger, self._assignment = trainer, ledger, assignment
         self._on_dataset, self._on_started, self._on_first_step = on_dataset, on_started, on_first_step
         self._log = log.bind(job_id=assignment.job_id, fence=assignment.fence)
@@ -69,7 +70,7 @@ class Attempt:
         self._outcome: Outcome | None = None
         self._reached: str | None = None
         self._idle_s = idle_s
-        self._vigil: Vigil | None = None
+        self._vigil: Vigil | None = Vigil(trainer.pid, idle_s)
 
     def run(self) -> Outcome:
         """Live the attempt to its end; the trainer is gone afterwards."""
@@ -122,9 +123,11 @@ class Attempt:
                 self._on_dataset(Path(report.path))
             case messages.FirstStep():
                 self._on_first_step()
+            case messages.Taken():
+                # A download, or the wait for another's, may be silent, and has time limits of its own.
+                self._vigil = None
             case messages.Started():
                 self._started = report
-                # Not before: a download, or the wait for another's, may be silent, and has time limits of its own.
                 self._vigil = Vigil(self._trainer.pid, self._idle_s)
                 self._on_started(report.device)
             case messages.Progressed():

@@ -113,6 +113,12 @@ class Ready(Message):
     kind: Literal["ready"] = "ready"
 
 
+class Taken(Message):
+    """A trainer has its assignment and begins with it: what takes long from now on it says first."""
+
+    kind: Literal["taken"] = "taken"
+
+
 class Phase(Message):
     """What the trainer is doing now, for people."""
 
@@ -225,6 +231,7 @@ class Failed(Message):
 
 Report = (
     Ready
+    | Taken
     | Phase
     | DatasetPrepared
     | Started

@@ -129,7 +129,8 @@ class Settings(BaseSettings):
 
     idle_trainer_s: Seconds = Field(
         default=600.0,
-        description="A trainer that, once at work, says and computes nothing for so long is ended; its job is retried.",
+        description="A trainer that says and computes nothing for so long, before it takes its job or once at work, is"
+        " ended; its job is retried.",
     )
 
     log_format: Literal["console", "json"] = "console"

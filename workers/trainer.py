@@ -44,6 +44,7 @@ class Trainer:
 
     def run(self) -> messages.Result | messages.Scored | messages.Stopped | messages.Failed:
         """The attempt's outcome; whatever goes wrong inside becomes a Failed."""
+        self.channel.say(messages.Taken())
         try:
             return self._outcome()
         except MemoryError:

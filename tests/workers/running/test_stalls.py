@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
 
+from models.file_locks import alone
 from workers import job_queries
 
 
@@ -28,6 +30,39 @@ def test_a_job_that_stands_still_each_time_gets_its_attempts_and_fails(bench):
     assert (failed.status, failed.error_code) == ("failed", "trainer_stalled")
     assert "did nothing for 2 s" in failed.error_message
     assert bench.outcomes(job) == ["failed", "failed"]
+
+
+def test_a_trainer_that_never_gets_ready_is_ended(bench):
+    job = bench.job(max_attempts=1)
+    with bench.supervisor(["/bin/sh", "-c", "exec sleep 1000"], spare=False) as supervisor:
+        supervisor.run(job)
+    assert (bench.status(job), bench.get(job).error_code) == ("failed", "trainer_stalled")
+
+
+def test_a_spare_that_was_stopped_is_ended_and_the_next_trainer_does_its_job(bench):
+    job = bench.job()
+    with bench.supervisor() as supervisor:
+        (spare,) = bench.trainers()
+        time.sleep(2.0)  # it is ready by now
+        os.kill(spare, signal.SIGSTOP)
+        supervisor.run(job)
+        time.sleep(bench.settings.backoff_s + 0.1)
+        supervisor.run(job)
+    assert bench.outcomes(job) == ["failed", "succeeded"]
+
+
+def test_a_trainer_that_says_nothing_while_it_waits_for_another_job_is_left_alone(new_bench, tmp_path):
+    bench = new_bench(tmp_path, beat_s=5.0, lease_s=60.0, idle_trainer_s=1.0)
+    job = bench.job()  # its dataset has to be prepared
+    bench.settings.work_dir.mkdir(parents=True)
+    with bench.supervisor() as supervisor:
+        with alone(bench.settings.work_dir / "datasets.lock", print):
+            runner = threading.Thread(target=supervisor.run, args=(job,))
+            runner.start()
+            time.sleep(5)
+        runner.join(60)
+    assert bench.outcomes(job) == ["succeeded"]
+    bench.db.close()
 
 
 def test_a_trainer_that_takes_its_time_but_goes_on_is_left_alone(bench):
