@@ -78,6 +78,16 @@ def model(name: str) -> Response:
     return _page("model", f"{name} · Tandem", subject=name, openvino=is_installed("openvino"))
 
 
+@router.api_route("/ui/comparisons", methods=["GET", "HEAD"])
+def comparisons() -> Response:
+    return _page("comparisons", "Comparisons · Tandem", here="/ui/comparisons")
+
+
+@router.api_route("/ui/comparisons/{comparison_id}", methods=["GET", "HEAD"])
+def comparison(comparison_id: str) -> Response:
+    return _page("comparison", f"{comparison_id} · Tandem", subject=comparison_id)
+
+
 @router.api_route("/ui/datasets", methods=["GET", "HEAD"])
 def datasets() -> Response:
     return _page("datasets", "Datasets · Tandem", here="/ui/datasets")

@@ -102,6 +102,14 @@ class Browser:
         script = "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText).join('\\n')"
         return str(self.js(script, selector))
 
+    def sees(self, selector: str) -> bool:
+        """Whether any of what the selector finds can be seen."""
+        script = (
+            "return [...document.querySelectorAll(arguments[0])]"
+            ".some(e => e.checkVisibility({visibilityProperty: true}))"
+        )
+        return bool(self.js(script, selector))
+
     def shows(self, selector: str, text: str = "", patience_s: float = PATIENCE_S) -> str:
         """The text there, once it can be seen and has `text` in it."""
         script = (

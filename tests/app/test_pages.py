@@ -13,7 +13,15 @@ import pytest
 from app.routes.pages import STATIC, static_path
 from tests.app.serving import Running, assert_problem, running, settings_in
 
-PAGES = ("/", "/docs", "/ui/datasets", "/ui/jobs/job_01jd8zq4m3v6x9n2k5t7w0y1ab", "/ui/models/digits-cnn")
+PAGES = (
+    "/",
+    "/docs",
+    "/ui/comparisons",
+    "/ui/comparisons/cmp_01jd8zq4m3v6x9n2k5t7w0y1ab",
+    "/ui/datasets",
+    "/ui/jobs/job_01jd8zq4m3v6x9n2k5t7w0y1ab",
+    "/ui/models/digits-cnn",
+)
 OURS = sorted(path for path in STATIC.rglob("*") if path.is_file() and "vendor" not in path.parts)
 MARKUP = '"><script>alert(1)</script><b onclick="x">'
 
@@ -122,7 +130,7 @@ def test_another_method_is_refused_as_everywhere(client: httpx.Client) -> None:
     assert_problem(client.post("/"), 405, None, "GET and HEAD do")
 
 
-@pytest.mark.parametrize("folder", ["jobs", "models"])
+@pytest.mark.parametrize("folder", ["comparisons", "jobs", "models"])
 def test_what_stands_in_the_address_stays_text(folder: str, client: httpx.Client) -> None:
     page = Page(client.get(f"/ui/{folder}/{quote(MARKUP.replace('/', '-'))}").text)
     assert page.inline == ""

@@ -13,7 +13,7 @@ export class Problem extends Error {
 
 export const get = async (path, query = {}) => (await ask("GET", path + search(query))).json();
 export const text = async (path) => (await ask("GET", path)).text();
-export const blob = async (path) => (await ask("GET", path)).blob();
+export const blob = async (path, headers = {}) => (await ask("GET", path, { headers })).blob();
 export const put = async (path, body) => (await ask("PUT", path, json(body))).json();
 export const remove = (path) => ask("DELETE", path);
 

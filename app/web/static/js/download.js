@@ -1,4 +1,4 @@
-/** Downloads where a plain link cannot send the key. */
+/** Downloads where a plain link cannot send what the request needs. */
 
 import { blob } from "./api.js";
 import { h } from "./dom.js";
@@ -9,8 +9,13 @@ export function saveThroughKey(link, name) {
   link.addEventListener("click", async (event) => {
     if (!key()) return;
     event.preventDefault();
-    const url = URL.createObjectURL(await blob(link.getAttribute("href")));
-    h("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+    await save(link.getAttribute("href"), name);
   });
+}
+
+/** Save what is there as `name`. */
+export async function save(path, name, headers = {}) {
+  const url = URL.createObjectURL(await blob(path, headers));
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -7,7 +7,7 @@ import { showSideBySide } from "./side_by_side.js";
 import { Followed } from "./follow.js";
 import { bytes, duration, elapsed, headline, metric, number, when, words } from "./format.js";
 import { disconnected, repeat } from "./live.js";
-import { badge, bar, busy, copies, facts, FRAMEWORKS, jobPath, modelPath, other, pill, position, time, updateBar } from "./parts.js";
+import { badge, bar, busy, comparisonPath, copies, facts, FRAMEWORKS, jobPath, modelPath, other, pill, position, time, updateBar } from "./parts.js";
 import { saveThroughKey } from "./download.js";
 
 const TAIL_LINES = 300;
@@ -106,6 +106,12 @@ function showActions(job) {
   $("retry").hidden = !["failed", "cancelled"].includes(job.status);
   $("again").hidden = false;
   say($("again"), `Run it in ${FRAMEWORKS[other(job.framework)]}`);
+  $("compare").hidden = job.comparison !== null;
+  $("part").hidden = job.comparison === null;
+  if (job.comparison !== null) {
+    say($("comparison"), job.comparison);
+    $("comparison").href = comparisonPath(job.comparison);
+  }
   $("model").hidden = !job.result;
   $("again").classList.toggle("primary", !job.result);
   if (job.result) $("model").href = modelPath(job.result.model);
@@ -124,6 +130,11 @@ act("retry", async () => {
 act("again", async () => {
   const job = await create("/jobs", { ...mine.job.spec, framework: other(mine.job.framework) });
   location.assign(`${jobPath(job.id)}?with=${encodeURIComponent(id)}`);
+});
+act("compare", async () => {
+  const { framework: _, ...same } = mine.job.spec;
+  const comparison = await create("/comparisons", { ...same, seeds: [same.training.seed] });
+  location.assign(comparisonPath(comparison.id));
 });
 copies($("copy-spec"), () => $("spec").textContent);
 $("whole-log").href = `${mine.path}/logs`;

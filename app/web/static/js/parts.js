@@ -7,6 +7,7 @@ export const FRAMEWORKS = { torch: "PyTorch", jax: "JAX", openvino: "OpenVINO" }
 export const other = (framework) => (framework === "torch" ? "jax" : "torch");
 
 export const jobPath = (id) => `/ui/jobs/${encodeURIComponent(id)}`;
+export const comparisonPath = (id) => `/ui/comparisons/${encodeURIComponent(id)}`;
 export const modelPath = (name) => `/ui/models/${encodeURIComponent(name)}`;
 
 export function badge(framework) {
@@ -89,9 +90,9 @@ export async function busy(button, action, failed) {
 }
 
 /** A button that asks once more before it deletes. */
-export function deleteButton(action, failed) {
+export function deleteButton(action, failed, size = "small") {
   let sure = false;
-  const button = h("button", { type: "button", class: "small", click: pressed, blur: () => ((sure = false), say(button, "Delete")) }, "Delete");
+  const button = h("button", { type: "button", class: size, click: pressed, blur: () => ((sure = false), say(button, "Delete")) }, "Delete");
   function pressed() {
     if (sure) {
       busy(button, action, failed);
