@@ -48,13 +48,14 @@ def settled(db: Database, spec: ComparisonSpec) -> tuple[ComparisonSpec, Dataset
 def known(db: Database, record: Record) -> Known:
     steps = comparisons.steps(record.settled_spec)
     jobs = comparisons.jobs_of(db, record.id)
+    figures = comparison_figures.of(db, steps, jobs, of_regression=record.of_regression)
     progress = JobCount(jobs=sum(job.finished for job in jobs), total_jobs=len(steps))
-    return Known(record, progress, comparison_figures.of(db, steps, jobs))
+    return Known(record, progress, figures)
 
 
 def listed(found: Known) -> Comparison:
     """As a list shows it: nothing is measured for it."""
-    sentences = conclusions(found.figures, None)
+    sentences = _conclusions(found, None)
     return Comparison.of(
         found.record, found.progress, found.figures, curves={}, serving=None, conclusion=sentences
     )
@@ -66,10 +67,15 @@ async def whole(db: Database, choice: EngineChoice, found: Known) -> Comparison:
     serving = None
     if found.record.status == "succeeded":
         serving = await _serving(db, choice, found.figures)
-    sentences = conclusions(found.figures, serving)
+    sentences = _conclusions(found, serving)
     return Comparison.of(
         found.record, found.progress, found.figures, curves=curves, serving=serving, conclusion=sentences
     )
+
+
+def _conclusions(found: Known, serving: Engines | None) -> tuple[str, ...]:
+    """None before its end: what is not whole yet would be compared."""
+    return () if found.record.status == "running" else conclusions(found.figures, serving)
 
 
 def _curves(db: Database, figures: Figures) -> dict[str, Curve]:

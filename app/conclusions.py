@@ -44,9 +44,13 @@ def _score(figures: Figures) -> str | None:
         return None
     each = ", ".join(f"{title(name)} {_with_spread(one)}" for name, one in known.items())
     if any(one.spread is None for one in known.values()):
-        return f"{figures.metric}: {each}. More seeds would say whether they differ."
+        return f"{_named(figures)}: {each}. More seeds would say whether they differ."
     verdict = WITHIN_SEEDS if _within_seeds([*known.values()]) else "further apart than seeds are"
-    return f"{figures.metric}: {each}: {verdict}."
+    return f"{_named(figures)}: {each}: {verdict}."
+
+
+def _named(figures: Figures) -> str:
+    return figures.metric.replace("_", " ").capitalize()
 
 
 def _within_seeds(figures: Sequence[Figure]) -> bool:

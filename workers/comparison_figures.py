@@ -67,11 +67,10 @@ class _Curve:
     scores: tuple[tuple[datetime, float], ...]
 
 
-def of(db: Database, steps: Sequence[Step], jobs: Sequence[Job]) -> Figures:
+def of(db: Database, steps: Sequence[Step], jobs: Sequence[Job], *, of_regression: bool = False) -> Figures:
     """`steps` of the comparison, and its jobs so far, in their order."""
     made = {job.comparison_step: job for job in jobs}
     trainings = [(step, made.get(number)) for number, step in enumerate(steps) if step.kind == "training"]
-    of_regression = any(f"test_{ERROR}" in job.metrics for job in jobs)
     metric = ERROR if of_regression else ACCURACY
     with db.reading() as session:
         curves = {job.id: _curve(session, job, metric) for _, job in trainings if job is not None}

@@ -46,6 +46,7 @@ class Comparison:
     error_code: str | None
     error_message: str | None
     agreement: list[dict[str, Any]] | None
+    of_regression: bool
     created_at: datetime
     finished_at: datetime | None
 
@@ -103,6 +104,7 @@ def create(
         spec=spec.model_dump(mode="json", by_alias=True),
         dataset_id=dataset.id,
         dataset_name=dataset.name,
+        task=dataset.description.task,
         status="running",
         created_at=now(),
     )
@@ -348,6 +350,7 @@ def _comparison(row: ComparisonRow) -> Comparison:
         error_code=row.error_code,
         error_message=row.error_message,
         agreement=row.agreement,
+        of_regression=row.task.endswith("regression"),
         created_at=moment(row.created_at),
         finished_at=optional_moment(row.finished_at),
     )

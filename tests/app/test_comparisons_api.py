@@ -92,6 +92,10 @@ def test_what_cannot_be_compared_is_refused(
     assert client.get("/comparisons").json() == before
 
 
+def test_a_regression_is_scored_by_its_error_from_the_beginning(ask: Ask) -> None:
+    assert ask(dataset="diabetes").json()["metric"] == "test_rmse"
+
+
 def test_sent_twice_with_one_key_it_is_one_comparison(client: httpx.Client, ask: Ask) -> None:
     key = {"Idempotency-Key": "compare once"}
     first, again = ask(headers=key, name="once"), ask(headers=key, name="once")
@@ -110,7 +114,7 @@ def test_a_list_is_filtered_and_paged(client: httpx.Client, ask: Ask) -> None:
     following = client.get(f"/comparisons?limit=2&after={page['last_id']}").json()
     assert [one["id"] for one in following["data"]] == [made[1], made[0]]
     assert made[1] in [one["id"] for one in client.get("/comparisons?status=cancelled").json()["data"]]
-    assert client.get("/comparisons?dataset=diabetes").json()["data"] == []
+    assert client.get("/comparisons?dataset=mnist").json()["data"] == []
     assert_problem(client.get("/comparisons?status=queued"), 422, "/status", "running")
 
 
@@ -218,7 +222,11 @@ def test_less_time_and_less_memory_are_better() -> None:
     [
         (Figure(0.9, None), Figure(0.8, None), "More seeds"),
         (Figure(0.9, 0.1), Figure(0.85, 0.01), "no further apart"),
-        (Figure(0.9, 0.01), Figure(0.8, 0.01), "accuracy: PyTorch 0.9 ± 0.01, JAX 0.8 ± 0.01: further apart"),
+        (
+            Figure(0.9, 0.01),
+            Figure(0.8, 0.01),
+            "Test accuracy: PyTorch 0.9 ± 0.01, JAX 0.8 ± 0.01: further apart",
+        ),
     ],
 )
 def test_scores_are_weighed_against_what_seeds_do(torch: Figure, jax: Figure, expected: str) -> None:

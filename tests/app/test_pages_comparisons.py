@@ -99,7 +99,7 @@ def test_a_job_is_compared_from_its_page_and_watched_to_the_conclusion(
     assert not chromium.sees("#agreement")
 
     chromium.shows("#status", "succeeded", TRAINING_S)
-    assert "test_rmse: PyTorch" in chromium.shows("#conclusion", "test_rmse")
+    assert "Test rmse: PyTorch" in chromium.shows("#conclusion", "Test rmse")
     assert "100.00 %" not in chromium.text("#agreement")  # there are no labels in a regression
     chromium.shows("#loss .legend", "PyTorch")
     assert "JAX" in chromium.js("return document.querySelector('#quality .plot').ariaLabel")

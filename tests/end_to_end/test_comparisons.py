@@ -97,7 +97,7 @@ def test_the_command_says_what_suits_the_model(tandem_up, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("cmp_")
-    assert any(line.startswith("test_rmse: PyTorch ") for line in lines)
+    assert any(line.startswith("Test rmse: PyTorch ") for line in lines)
     assert "4 of 4 jobs have ended" in done.stderr
     assert lines[-1] == f"{report}: the report"
     assert "<h1>diabetes-mlp: PyTorch and JAX compared</h1>" in report.read_text()

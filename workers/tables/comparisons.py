@@ -19,6 +19,7 @@ class ComparisonRow(Base):
     spec: Mapped[dict[str, Any]]
     dataset_id: Mapped[str]
     dataset_name: Mapped[str]
+    task: Mapped[str]
     status: Mapped[str]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]

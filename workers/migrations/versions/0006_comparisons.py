@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("dataset_id", sa.Text(), nullable=False),
         sa.Column("dataset_name", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
