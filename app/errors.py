@@ -53,10 +53,20 @@ class SlowBody(TandemError):
     code = "slow_body"
 
 
+class PreconditionFailed(TandemError):
+    """What there is is not what the client wants."""
+
+    code = "precondition_failed"
+
+
 class RangeNotSatisfiable(TandemError):
-    """The asked-for range lies outside the file."""
+    """The asked-for range lies outside the file, which has `size` bytes."""
 
     code = "range_not_satisfiable"
+
+    def __init__(self, detail: str, *, size: int) -> None:
+        super().__init__(detail, pointer="/headers/range")
+        self.size = size
 
 
 class Internal(TandemError):
@@ -73,6 +83,7 @@ STATUS: Mapping[type[TandemError], HTTPStatus] = {
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
     SlowBody: HTTPStatus.REQUEST_TIMEOUT,
     Conflict: HTTPStatus.CONFLICT,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -211,6 +222,8 @@ def _headers(error: TandemError) -> dict[str, str]:
             return {"WWW-Authenticate": 'Bearer realm="tandem"'}
         case MethodNotAllowed(allowed=allowed):
             return {"Allow": ", ".join(allowed)}
+        case RangeNotSatisfiable(size=size):
+            return {"Content-Range": f"bytes */{size}"}
         case Conflict(retry_after_s=int(seconds)):
             return {"Retry-After": str(seconds)}
         case Unavailable():

@@ -51,6 +51,7 @@ MEANINGS: Mapping[int, str] = {
     404: "There is no such thing.",
     408: "The body came too slowly.",
     409: "It contradicts the present state.",
+    412: "The file is not the one that `If-Match` wants.",
     413: "The body is too large.",
     415: "This kind of body is not taken here.",
     416: "The range lies outside the file.",

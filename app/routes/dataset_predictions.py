@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.bodies import body
 from app.deps import IdempotencyKey, Paging, Uses
-from app.downloads import IfNoneMatch, download, file_answers
+from app.downloads import Wanted, download, file_answers
 from app.idempotency import Answer, Sent, once
 from app.openapi import READING_A_BODY, Responses, json_body, problems
 from app.prediction_submission import settled
@@ -162,6 +162,7 @@ def get_prediction_logs(prediction_id: PredictionId, uses: Uses) -> PlainTextRes
     responses=problems(
         404,
         409,
+        412,
         416,
         besides=file_answers(
             {
@@ -171,14 +172,14 @@ def get_prediction_logs(prediction_id: PredictionId, uses: Uses) -> PlainTextRes
         ),
     ),
 )
-def get_result(prediction_id: PredictionId, uses: Uses, if_none_match: IfNoneMatch = None) -> Response:
+def get_result(prediction_id: PredictionId, uses: Uses, wanted: Wanted) -> Response:
     """Download the result, once there is one. The ETag is the file's SHA-256; ranges can be asked for."""
     found = job_queries.get(uses.database, prediction_id, "prediction")
     path = predictions.result(uses.store, found)
     assert found.artifact_sha256 is not None
     format = found.spec["format"]
     filename = f"{found.model_name}-{found.model_version}-{found.dataset_name}-{found.spec['split']}.{format}"
-    return download(path, found.artifact_sha256, if_none_match, MEDIA_TYPES[format], filename)
+    return download(path, found.artifact_sha256, wanted, MEDIA_TYPES[format], filename)
 
 
 def _created(job: JobRecord) -> Answer:

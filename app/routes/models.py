@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse, Response
 
 from app.bodies import body
 from app.deps import Paging, Uses
-from app.downloads import IfNoneMatch, download, file_answers
+from app.downloads import Wanted, download, file_answers
 from app.openapi import READING_A_BODY, json_body, problems
 from app.schemas.models import AliasTarget, Deleted, Model, ModelChange, ModelVersion, VersionChange
 from app.schemas.paging import Listed
@@ -116,17 +116,18 @@ def delete_alias(name: Name, alias: Alias, uses: Uses) -> Deleted:
     response_class=FileResponse,
     responses=problems(
         404,
+        412,
         416,
         besides=file_answers(
             {SAFETENSORS: "A safetensors file; names and layouts are those of torch's `state_dict`."}
         ),
     ),
 )
-def get_weights(name: Name, version: Version, uses: Uses, if_none_match: IfNoneMatch = None) -> Response:
+def get_weights(name: Name, version: Version, uses: Uses, wanted: Wanted) -> Response:
     """Download the weights. The ETag is the file's SHA-256; ranges can be asked for."""
     found = registry.version(uses.database, name, version)
     filename = f"{found.name}-{found.version}.safetensors"
-    return download(_file(uses, found), found.sha256, if_none_match, SAFETENSORS, filename)
+    return download(_file(uses, found), found.sha256, wanted, SAFETENSORS, filename)
 
 
 def _refuse_beyond_memory(uses: Services, model: registry.Model) -> None:

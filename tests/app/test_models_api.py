@@ -130,8 +130,31 @@ def test_a_download_can_be_continued(client: httpx.Client, register: Register) -
     first, rest = (client.get(url, headers={"Range": f"bytes={part}"}) for part in ("0-99", "100-"))
     assert first.status_code == rest.status_code == 206
     assert first.content + rest.content == whole
-    for wrong in ("bytes=999999-", "bytes=x", "lines=1-2", "bytes=5-2"):
-        assert_problem(client.get(url, headers={"Range": wrong}), 416, "/headers/range")
+    for wrong in ("bytes=999999-", "bytes=x", "bytes=5-2"):
+        answer = client.get(url, headers={"Range": wrong})
+        assert_problem(answer, 416, "/headers/range")
+        assert answer.headers["content-range"] == f"bytes */{len(whole)}"
+
+
+@pytest.mark.parametrize("range", ["lines=1-2", "bytes", "0-99"])
+def test_a_range_in_units_that_are_not_known_is_left_out(
+    client: httpx.Client, register: Register, range: str
+) -> None:
+    register(name="in-lines")
+    url = "/models/in-lines/versions/1/weights"
+    answer = client.get(url, headers={"Range": range})
+    assert (answer.status_code, answer.content) == (200, client.get(url).content)
+
+
+def test_weights_that_are_not_the_wanted_ones_are_not_sent(client: httpx.Client, register: Register) -> None:
+    one = register(name="matched")
+    url = "/models/matched/versions/1/weights"
+    for tag in (f'"{one.sha256}"', f'"other", "{one.sha256}"', "*"):
+        assert client.get(url, headers={"If-Match": tag}).status_code == 200
+    for tag in ('"other"', f'W/"{one.sha256}"', ""):
+        answer = client.get(url, headers={"If-Match": tag, "If-None-Match": "*"})
+        assert_problem(answer, 412, "/headers/if-match", one.sha256)
+        assert answer.json()["code"] == "precondition_failed"
 
 
 def test_a_version_is_deleted_with_its_aliases_and_weights(
