@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.accepting import prefers
 from app.deps import Uses
 from app.openapi import problems
 from app.routes.jobs import JobId
@@ -94,7 +95,8 @@ async def told(
 ) -> Response:
     """The page or the stream that is asked for."""
     start = _start(wanted.after, last_event_id)
-    if EVENT_STREAM in request.headers.get("accept", ""):
+    accept = ",".join(request.headers.getlist("accept"))
+    if prefers(accept, EVENT_STREAM, usual="application/json"):
         return await _live(uses, job_id, kind, start)
     return await run_sync(_page, uses.database, job_id, kind, start, wanted.limit)
 

@@ -446,6 +446,33 @@ def test_the_stream_replays_then_follows_until_done(
         assert answer.status_code == 204
 
 
+@pytest.mark.parametrize(
+    ("accept", "is_live"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream", True),
+        ("text/event-stream; charset=utf-8", True),
+        ("text/event-stream, */*", True),
+        ("application/json, text/event-stream", True),
+        ("application/json;q=0.5, text/event-stream;q=0.9", True),
+        ("text/*", True),
+        ("application/json, text/event-stream;q=0.5", False),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream;Q=0.000, */*", False),
+        ("*/*", False),
+        ("text/event-streams", False),
+        ("", False),
+    ],
+)
+def test_events_are_live_for_who_would_rather_have_them_so(
+    client: httpx.Client, register: Register, accept: str, is_live: bool
+) -> None:
+    job = register(name="ended").job_id
+    answer = client.get(f"/jobs/{job}/events", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream") is is_live
+
+
 def test_a_client_that_leaves_ends_its_stream(client: httpx.Client, server: Running) -> None:
     job = created(client)
     with _stream(client, f"/jobs/{job['id']}/events", {}) as answer:
