@@ -113,10 +113,27 @@ def _plain(error: Mapping[str, Any], place: Place, root: Schema) -> FieldProblem
             known = ", ".join(sorted(_tags(place.schema)))
             detail = f"The field {field!r} is required. Known: {known}."
             return FieldProblem(f"{place.pointer}/{field}", "missing", detail)
+        case "int_type" if _is_huge(error["input"]):
+            return _out_of_bounds(place, error["input"])
         case "value_error":
             return FieldProblem(place.pointer, "invalid_value", _sentence(str(context["error"])))
         case kind:
             return FieldProblem(place.pointer, kind, f"{_name(place.pointer)}: {_sentence(error['msg'])}")
+
+
+def _is_huge(value: object) -> bool:
+    """Whether this is a whole number that orjson had to read as a float."""
+    return isinstance(value, float) and abs(value) >= 2**63 and value.is_integer()
+
+
+def _out_of_bounds(place: Place, value: float) -> FieldProblem:
+    kind, word, bound = (
+        ("less_than_equal", "less", place.schema.get("maximum", 2**63 - 1))
+        if value > 0
+        else ("greater_than_equal", "greater", place.schema.get("minimum", -(2**63)))
+    )
+    detail = f"{_name(place.pointer)}: Input should be {word} than or equal to {bound}."
+    return FieldProblem(place.pointer, kind, detail)
 
 
 def _unknown_field(pointer: str, name: str, known: Iterable[str]) -> FieldProblem:

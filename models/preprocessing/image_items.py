@@ -12,8 +12,9 @@ from itertools import chain
 import numpy as np
 from PIL import Image
 
-from models.errors import InvalidInput, suggest
+from models.errors import InvalidInput
 from models.preprocessing.decoding import decode, resize
+from models.preprocessing.fields import check_only
 from models.preprocessing.options import Resize
 from models.signature import ImageInput
 
@@ -131,12 +132,7 @@ def _decoded(data: bytes, pointer: str, size: ImageInput, policy: Resize) -> np.
 
 
 def _encoded_bytes(item: dict[object, object], pointer: str) -> bytes:
-    for key in item:
-        if key != "image":
-            raise InvalidInput(
-                f"Unknown field {str(key)[:100]!r} in an image input. {suggest(str(key)[:100], ['image'])}",
-                pointer=pointer,
-            )
+    check_only("image", item, pointer)
     text = item.get("image")
     if not isinstance(text, str):
         raise InvalidInput('"image" must be a text: the file in base64.', pointer=f"{pointer}/image")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import InvalidInput, suggest
+from models.preprocessing.fields import escaped
 
 NUMBERS = frozenset({int, float})
 LARGEST = float(np.finfo(np.float32).max)
@@ -89,7 +90,7 @@ def cells_of(
 
 def pointer_of(item: object, index: int, place: int, columns: Sequence[str]) -> str:
     """Where one value of an item is: by the column's name in an object, by its place in a list."""
-    return f"/inputs/{index}/{_escaped(columns[place]) if isinstance(item, dict) else place}"
+    return f"/inputs/{index}/{escaped(columns[place]) if isinstance(item, dict) else place}"
 
 
 def _wrong_columns(
@@ -102,7 +103,7 @@ def _wrong_columns(
         if len(hint) > 300:  # no near name, and a table too wide to list
             hint = f"Known: {_listed(columns)}."
         return InvalidInput(
-            f"Unknown column {unknown!r}. {hint}", pointer=f"/inputs/{index}/{_escaped(unknown)}"
+            f"Unknown column {unknown!r}. {hint}", pointer=f"/inputs/{index}/{escaped(unknown)}"
         )
     return InvalidInput(f"Missing column(s): {_listed(missing)}.", pointer=f"/inputs/{index}")
 
@@ -134,7 +135,3 @@ def _fault(value: object) -> str | None:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

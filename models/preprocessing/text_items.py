@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from models.errors import InvalidInput, suggest
+from models.errors import InvalidInput
+from models.preprocessing.fields import check_only
 from models.tokenization import Encoder
 
 
@@ -50,12 +51,7 @@ def _text(item: object, pointer: str) -> str:
 
 
 def _of_object(item: dict[object, object], pointer: str) -> str:
-    for key in item:
-        if key != "text":
-            raise InvalidInput(
-                f"Unknown field {str(key)[:100]!r} in a text input. {suggest(str(key)[:100], ['text'])}",
-                pointer=pointer,
-            )
+    check_only("text", item, pointer)
     text = item.get("text")
     if not isinstance(text, str):
         raise InvalidInput(

@@ -260,6 +260,9 @@ IMAGE = [[0] * 8] * 8
         ({"modle": "x"}, 422, "/modle", "Did you mean 'model'?"),
         ({"engine": "pytorch"}, 422, "/engine", "Did you mean 'torch'?"),
         ({"top_k": 0}, 422, "/top_k", "greater than or equal to 1"),
+        ({"top_k": 10**20}, 422, "/top_k", "less than or equal to 10000"),
+        ({"top_k": -(10**20)}, 422, "/top_k", "greater than or equal to 1"),
+        ({"top_k": 1.5}, 422, "/top_k", "valid integer"),
         ({"top_k": "3"}, 422, "/top_k", "valid integer"),
         ({"top_k": True}, 422, "/top_k", "valid integer"),
         ({"return": ["label"]}, 422, "/return/0", "Did you mean 'labels'?"),
@@ -281,7 +284,8 @@ IMAGE = [[0] * 8] * 8
         ({"inputs": [{"image": "no base64!"}]}, 422, "/inputs/0/image", "base64"),
         ({"inputs": [{"image": "aGVsbG8="}]}, 422, "/inputs/0", "not a readable image"),
         ({"inputs": [{"image": 5}]}, 422, "/inputs/0/image", "text"),
-        ({"inputs": [{"imge": "x"}]}, 422, "/inputs/0", "Did you mean 'image'?"),
+        ({"inputs": [{"imge": "x"}]}, 422, "/inputs/0/imge", "Did you mean 'image'?"),
+        ({"inputs": [{"image": "aGVsbG8=", "a/b": 1}]}, 422, "/inputs/0/a~1b", "Unknown field 'a/b'"),
         ({"inputs": [{"image": "https://example.org/x.png"}]}, 422, "/inputs/0/image", "not fetched"),
         ({"inputs": [IMAGE] * 1025}, 413, "/inputs", "1024"),
     ],
@@ -296,6 +300,12 @@ def test_each_wrong_request_is_explained(
 ) -> None:
     body = {"model": digits.name, "inputs": [IMAGE], **changes}
     assert_problem(client.post("/predict", json=body), status, pointer, hint)
+
+
+def test_an_unknown_field_of_an_input_is_named_as_one(client: httpx.Client, digits: Registered) -> None:
+    content = {"model": digits.name, "inputs": [IMAGE, {"image": "aGVsbG8=", "foo": 1}]}
+    (fault,) = client.post("/predict", json=content).json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/inputs/1/foo", "unknown_field")
 
 
 @pytest.mark.parametrize(
