@@ -31,11 +31,6 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def wants_markdown(accept: str) -> bool:
-    """Whether the client asks for Markdown, and not for HTML as well."""
-    return "text/markdown" in accept.lower() and "text/html" not in accept.lower()
-
-
 def markdown(shown: Comparison) -> str:
     parts = [f"# {heading(shown)}", *about(shown)]
     parts += ["\n".join(f"- {sentence}" for sentence in shown.conclusion)] if shown.conclusion else []

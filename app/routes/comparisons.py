@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import Field
 
 from app import comparison_report
+from app.accepting import prefers
 from app.bodies import body
 from app.comparisons import known, listed, settled, whole
 from app.deps import IdempotencyKey, Paging, Uses
@@ -137,7 +138,7 @@ def cancel_comparison(comparison_id: ComparisonId, uses: Uses) -> Comparison:
 async def get_report(request: Request, comparison_id: ComparisonId, uses: Uses) -> Response:
     """The comparison as a page of its own, to read, print and keep; with `Accept: text/markdown` as Markdown."""
     shown = await _whole(comparison_id, uses)
-    if comparison_report.wants_markdown(request.headers.get("accept", "")):
+    if prefers(request.headers.get("accept", ""), "text/markdown", usual="text/html"):
         return Response(comparison_report.markdown(shown), media_type="text/markdown")
     html = await run_sync(comparison_report.html, shown)
     return HTMLResponse(html, headers={"Content-Security-Policy": comparison_report.POLICY})
