@@ -1,6 +1,8 @@
 """What holds for every address: errors, request ids, headers, methods, lists."""
 
+import json
 import re
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -20,6 +22,22 @@ SINGULAR = dict.fromkeys(("x-request-id", "date"), "")
 def test_an_unknown_address_is_a_problem_with_the_nearest_one(client: httpx.Client) -> None:
     assert_problem(client.get("/dataset"), 404, None, "Did you mean '/datasets'?")
     assert_problem(client.get("/no/such/thing"), 404, None, "GET /openapi.json")
+
+
+def test_the_error_in_the_documents_is_what_a_server_says(client: httpx.Client) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    shown = json.loads(page.partition("## Errors")[2].partition("```json")[2].partition("```")[0])
+    request_id = {"X-Request-Id": shown["request_id"]}
+    job = {
+        "dataset": "digit",
+        "framework": "torch",
+        "model": {"architecture": "cnn"},
+        "training": {"epochs": 1},
+    }
+    assert client.post("/jobs", json=job, headers=request_id).json() == {
+        **shown,
+        "title": HTTPStatus(422).phrase,
+    }
 
 
 def test_a_wrong_method_says_which_are_right(client: httpx.Client) -> None:
