@@ -27,8 +27,8 @@ check: $(SETUP) ## formatting, lint, types and import rules
 	$(BIN)/lint-imports
 
 test: $(SETUP) $(MLSERVER) ## run every test, two at a time, but those that say how soon something happens (of the benchmarks: test-long)
-	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone and not waiting and not long" --numprocesses 2 --dist loadfile
-	$(BIN)/pytest -m waiting --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 NPROC=1 $(BIN)/pytest -m "not alone and not waiting and not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m waiting --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m alone
 
 test-long: $(SETUP) ## run the tests of the benchmarks

@@ -29,7 +29,9 @@ ENGINES: dict[str, Any] = {
             "agrees": True,
         }
     ],
-    "unusable": {"openvino": "The engine 'openvino' cannot run 'bilstm': it lacks one of its operations."},
+    "unusable": {
+        "openvino": "The engine 'openvino' needs a package that this server lacks: pip install 'tandem[openvino]'."
+    },
 }
 
 

@@ -56,8 +56,11 @@ def backwards(x_BTC: Tensor, lengths_B: Tensor) -> Tensor:
     index_BT = torch.where(last_BT >= 0, last_BT, places_T)
     if torch.compiler.is_exporting():
         return x_BTC.gather(1, index_BT[..., None].expand(-1, -1, x_BTC.shape[2]))
-    first_B = torch.arange(len(x_BTC), device=x_BTC.device) * x_BTC.shape[1]
-    turned_BTC: Tensor = _Turn.apply(x_BTC, (first_B[:, None] + index_BT).flatten())
+    first_B = torch.arange(x_BTC.shape[0], device=x_BTC.device) * x_BTC.shape[1]
+    rows = (first_B[:, None] + index_BT).flatten()
+    if not torch.is_grad_enabled():
+        return _taken(x_BTC, rows)
+    turned_BTC: Tensor = _Turn.apply(x_BTC, rows)
     return turned_BTC
 
 

@@ -26,6 +26,7 @@ CASES = {
         SPECS["vit"](patch_size=4, layers=2, heads=2, hidden=16, mlp=24),
         ImageInput(height=16, width=16, channels=1),
     ),
+    "bilstm": (SPECS["bilstm"](embedding=6, hidden=5, length=24), TOKENS),
     "transformer": (SPECS["transformer"](layers=1, heads=2, hidden=8, mlp=12, length=24), TOKENS),
     "distilbert": (
         SPECS["distilbert"](layers=1, heads=2, hidden=8, mlp=12, positions=30, length=24), TOKENS,

@@ -1,7 +1,7 @@
 """A process that exports graphs, and what has it export them.
 
 torch traces by replacing what all its modules do when they are called: here a prediction of another thread would end in
-the trace. And its compiler takes ten times as long to import as to export a network.
+the trace. And a server that answers from OpenVINO alone does without torch.
 """
 
 import os
