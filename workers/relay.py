@@ -43,14 +43,15 @@ def _rows(report: messages.RowsScored, started: messages.Started | None) -> News
 
 
 def _point(report: messages.Measured) -> News:
-    """An epoch's training means only refresh the row: its curve has a point every few steps already."""
+    """An epoch's training means have names of their own: `train_loss` has a point every few steps already."""
     train, validation = _part(report.values, "train_"), _part(report.values, "validation_")
     if report.span == "train":
         return News(reports=(Metrics(report.step, report.epoch, "train", train),))
     means = {f"train_{name}": value for name, value in train.items()}
-    if not validation:
-        return News(metrics=means)
-    return News(metrics=means, reports=(Metrics(report.step, report.epoch, "validation", validation),))
+    reports = [Metrics(report.step, report.epoch, "epoch_train", train)]
+    if validation:
+        reports.append(Metrics(report.step, report.epoch, "validation", validation))
+    return News(metrics=means, reports=tuple(reports))
 
 
 def _part(values: dict[str, float], prefix: str) -> dict[str, float]:

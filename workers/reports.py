@@ -7,7 +7,7 @@ from typing import Literal
 
 from models.signature import Signature
 
-Kind = Literal["train", "validation", "test"]
+Kind = Literal["train", "epoch_train", "validation", "test"]
 
 
 @dataclass(frozen=True)

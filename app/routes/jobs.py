@@ -181,7 +181,8 @@ def retry_job(job_id: JobId, key: IdempotencyKey, uses: Uses) -> Response:
 def get_metrics(
     job_id: JobId, wanted: Annotated[Thinning, Query()], uses: Uses
 ) -> dict[str, list[int | float | None]]:
-    """The job's curves as columns: `step`, `epoch`, `train_loss`, and so on."""
+    """The job's curves as columns: `step`, `epoch`, and `train_loss` (the mean since the point before),
+    `epoch_train_loss` (the mean of the epoch), `validation_loss`, `test_loss`, and so on."""
     return job_queries.metrics(uses.database, job_id, wanted.points, "training")
 
 

@@ -24,6 +24,11 @@ TRAINING_S = 90.0
 LOADING_S = 60.0
 """Until both engines have started and loaded a model, on a busy machine."""
 A_ZERO = [(round(30 * cos(turn / 3)), round(55 * sin(turn / 3))) for turn in range(20)]
+TRAINING_LOSSES = """
+const heads = [...document.querySelectorAll("#metrics-head th")].map((head) => head.innerText.toLowerCase());
+const rows = [...document.querySelectorAll("#metrics tr")];
+return rows.map((row) => row.children[heads.indexOf("epoch train loss")]?.innerText);
+"""
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -68,6 +73,7 @@ def test_a_job_is_started_watched_and_its_model_tried(tandem_up: str, chromium: 
     assert chromium.js("return document.querySelectorAll('#loss canvas, #quality canvas').length") == 2
     assert "validation 9" in chromium.js("return document.querySelector('#quality .plot').ariaLabel")
     assert chromium.text("#metrics").count("\n") >= 3
+    assert all(chromium.js(TRAINING_LOSSES))
     assert '"width": 16' in chromium.text("#spec")
 
     chromium.click("#model")
@@ -96,6 +102,18 @@ def test_both_frameworks_start_at_once_and_lie_on_each_other(tandem_up: str, chr
     assert "training losses are at most" in chromium.shows("#agreement", "at most")
     chromium.shows("#loss .legend", "JAX train")
     assert "with" in parse_qs(urlsplit(chromium.url).query)
+
+
+@pytest.mark.parametrize("path", ["jobs/job_nowhere", "models/nowhere", "comparisons/cmp_nowhere"])
+def test_a_page_about_nothing_says_so_and_offers_nothing(path: str, tandem_up: str, window: Browser) -> None:
+    window.open(f"{tandem_up}/ui/{path}")
+    window.shows("#trouble", "nowhere")
+    assert (
+        window.js(
+            "return [...document.querySelectorAll('main .card')].filter((one) => one.checkVisibility()).length"
+        )
+        == 0
+    )
 
 
 def test_a_wrong_value_is_explained_beside_its_field(tandem_up: str, window: Browser) -> None:

@@ -151,7 +151,7 @@ class Bench:
 
     def first_loss(self, job_id: str) -> float:
         events = job_queries.events(self.db, job_id)
-        return next(event.data["train_loss"] for event in events if event.type == "metric")
+        return next(event.data["train_loss"] for event in events if "train_loss" in event.data)
 
     def trained_steps(self, job_id: str) -> list[int]:
         """The steps whose loss was reported, in that order; one that was trained twice is there twice."""

@@ -7,7 +7,7 @@ import { $, h, say, whenChanged } from "./dom.js";
 import { save, saveThroughKey } from "./download.js";
 import { duration, words } from "./format.js";
 import { disconnected, repeat } from "./live.js";
-import { bar, busy, deleteButton, FRAMEWORKS, pill, refreshTimes, time, updateBar } from "./parts.js";
+import { bar, busy, deleteButton, FRAMEWORKS, missing, pill, refreshTimes, time, trouble, updateBar } from "./parts.js";
 
 const BUSY_S = 1;
 const PATIENCE_MS = 1000;
@@ -24,14 +24,10 @@ repeat(async () => {
     return await refresh();
   } catch (failure) {
     if (!(failure.status >= 400 && failure.status < 500)) throw failure;
-    trouble(failure);
+    missing(failure);
     return null;
   }
 });
-
-function trouble(failure) {
-  $("trouble").replaceChildren(h("p", { class: "trouble", role: "alert" }, failure.message));
-}
 
 /** Show what is known now; after how many seconds to ask again, null at the end. */
 async function refresh() {

@@ -7,7 +7,7 @@ import { showSideBySide } from "./side_by_side.js";
 import { Followed } from "./follow.js";
 import { bytes, duration, elapsed, headline, metric, number, when, words } from "./format.js";
 import { disconnected, repeat } from "./live.js";
-import { badge, bar, busy, comparisonPath, copies, facts, FRAMEWORKS, jobPath, modelPath, other, pill, position, time, updateBar } from "./parts.js";
+import { badge, bar, busy, comparisonPath, copies, facts, FRAMEWORKS, jobPath, missing, modelPath, other, pill, position, time, trouble, updateBar } from "./parts.js";
 import { saveThroughKey } from "./download.js";
 
 const TAIL_LINES = 300;
@@ -15,7 +15,7 @@ const id = $("job").dataset.job;
 const mine = new Followed(id, changed);
 let laid = null; // the job whose curves lie over ours
 
-open().catch(trouble);
+open().catch(missing);
 
 async function open() {
   await mine.load();
@@ -23,10 +23,6 @@ async function open() {
   layOver(new URLSearchParams(location.search).get("with"));
   await mine.follow();
   offerOverlays().catch(disconnected);
-}
-
-function trouble(failure) {
-  $("trouble").replaceChildren(h("p", { class: "trouble", role: "alert" }, failure.message));
 }
 
 function changed(what) {
@@ -202,7 +198,7 @@ const option = (job) => new Option(`${job.name} in ${FRAMEWORKS[job.framework]},
 
 function showEvaluations() {
   const rows = mine.points.rows.filter((row) => Object.keys(row).some((name) => /^(validation|test)_/.test(name))).reverse();
-  const names = [...new Set(rows.flatMap(Object.keys))].filter((name) => name !== "step" && name !== "epoch");
+  const names = [...new Set(rows.flatMap(Object.keys))].filter((name) => !/^(step|epoch|train_.*)$/.test(name)); // train_*: means of a few steps
   $("metrics-empty").hidden = rows.length > 0;
   whenChanged($("metrics"), rows, () => {
     $("metrics-head").replaceChildren(...["epoch", "step", ...names].map((name) => h("th", { scope: "col", class: "right" }, words(name))));

@@ -4,18 +4,14 @@ import { get, put } from "./api.js";
 import { $, h } from "./dom.js";
 import { saveThroughKey } from "./download.js";
 import { bytes, compact, metric, words } from "./format.js";
-import { badge, busy, jobPath, time } from "./parts.js";
+import { badge, busy, jobPath, missing, time, trouble } from "./parts.js";
 import { offer } from "./try_it.js";
 import { offerPredictions } from "./dataset_predictions.js";
 
 const name = $("page").dataset.model;
 const path = `/models/${encodeURIComponent(name)}`;
 
-refresh().catch(trouble);
-
-function trouble(failure) {
-  $("trouble").replaceChildren(h("p", { class: "trouble", role: "alert" }, failure.message));
-}
+refresh().catch(missing);
 
 async function refresh() {
   const model = await get(path);

@@ -108,7 +108,8 @@ async function predict(tried) {
   const engines = chosen === "both" ? ["torch", "jax"] : [chosen];
   const patience = setTimeout(() => number === asked && showWaiting($("answers"), engines), PATIENCE_MS);
   try {
-    const answers = await Promise.all(engines.map((engine) => ask(engine, tried.inputs)));
+    const answers = [];
+    for (const engine of engines) answers.push(await ask(engine, tried.inputs)); // together they would share the cores
     if (number === asked) showAnswers($("answers"), answers, tried);
   } catch (failure) {
     $("answers").replaceChildren();
