@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 
 from app.comparisons_client import Comparisons
-from app.connection import DEFAULT_URL, TandemAPIError, given
+from app.connection import DEFAULT_URL, TandemAPIError, at, given
 from app.dataset_predictions import DatasetPredictions
 from app.replies import Dataset, Export, Job, JobEvent, ModelVersion, Predictions
 
@@ -50,7 +50,7 @@ class Tandem(DatasetPredictions, Comparisons):
         return Job.model_validate(self._json("POST", "/jobs", json=dict(spec), headers=headers))
 
     def job(self, job_id: str) -> Job:
-        return Job.model_validate(self._json("GET", f"/jobs/{job_id}"))
+        return Job.model_validate(self._json("GET", at("jobs", job_id)))
 
     def jobs(
         self,
@@ -66,22 +66,22 @@ class Tandem(DatasetPredictions, Comparisons):
         return self._pages("/jobs", Job, limit, wanted)
 
     def cancel(self, job_id: str) -> Job:
-        return Job.model_validate(self._json("POST", f"/jobs/{job_id}/cancel"))
+        return Job.model_validate(self._json("POST", at("jobs", job_id, "cancel")))
 
     def retry(self, job_id: str) -> Job:
         """A new job that goes on from the last checkpoint of a failed or cancelled one."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return Job.model_validate(self._json("POST", f"/jobs/{job_id}/retry", headers=headers))
+        return Job.model_validate(self._json("POST", at("jobs", job_id, "retry"), headers=headers))
 
     def metrics(self, job_id: str, points: int | None = None) -> dict[str, list[Any]]:
         """The job's metrics as columns, thinned to about `points` rows."""
         columns: dict[str, list[Any]] = self._json(
-            "GET", f"/jobs/{job_id}/metrics", params=given(points=points)
+            "GET", at("jobs", job_id, "metrics"), params=given(points=points)
         )
         return columns
 
     def logs(self, job_id: str) -> str:
-        return self._answer("GET", f"/jobs/{job_id}/logs").text
+        return self._answer("GET", at("jobs", job_id, "logs")).text
 
     def follow(self, job_id: str, after: int = 0, patience_s: float = 60.0) -> Iterator[JobEvent]:
         """The job's events, past and live, until it is done.
@@ -89,7 +89,7 @@ class Tandem(DatasetPredictions, Comparisons):
         A dropped connection is opened again after the last event seen; nothing is lost or repeated. Gives up with
         TandemAPIError when the server cannot be reached for `patience_s`.
         """
-        return self._follow(f"/jobs/{job_id}/events", after, patience_s)
+        return self._follow(at("jobs", job_id, "events"), after, patience_s)
 
     def wait(self, job_id: str) -> Job:
         """The job once it has finished, however it ended."""
@@ -103,7 +103,7 @@ class Tandem(DatasetPredictions, Comparisons):
         return self._pages("/datasets", Dataset, limit, {})
 
     def dataset(self, name_or_id: str) -> Dataset:
-        return Dataset.model_validate(self._json("GET", f"/datasets/{name_or_id}"))
+        return Dataset.model_validate(self._json("GET", at("datasets", name_or_id)))
 
     def upload_dataset(
         self,
@@ -148,7 +148,7 @@ class Tandem(DatasetPredictions, Comparisons):
         return Dataset.model_validate(answer)
 
     def delete_dataset(self, name_or_id: str) -> None:
-        self._answer("DELETE", f"/datasets/{name_or_id}")
+        self._answer("DELETE", at("datasets", name_or_id))
 
     # Predictions
 
@@ -187,11 +187,11 @@ class Tandem(DatasetPredictions, Comparisons):
         return self._raw_pages("/models", limit, {})
 
     def model(self, name: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._json("GET", f"/models/{name}")
+        found: Mapping[str, Any] = self._json("GET", at("models", name))
         return found
 
     def model_version(self, name: str, version: int) -> ModelVersion:
-        return ModelVersion.model_validate(self._json("GET", f"/models/{name}/versions/{version}"))
+        return ModelVersion.model_validate(self._json("GET", at("models", name, "versions", version)))
 
     def import_model(
         self,
@@ -222,21 +222,21 @@ class Tandem(DatasetPredictions, Comparisons):
         return ModelVersion.model_validate(answer)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        self._answer("PUT", f"/models/{name}/aliases/{alias}", json={"version": version})
+        self._answer("PUT", at("models", name, "aliases", alias), json={"version": version})
 
     def delete_alias(self, name: str, alias: str) -> None:
-        self._answer("DELETE", f"/models/{name}/aliases/{alias}")
+        self._answer("DELETE", at("models", name, "aliases", alias))
 
     def download_weights(self, name: str, version: int, file: Path) -> Path:
         """Write the version's safetensors file (torch `state_dict` names) to `file`, checked by its hash."""
-        return self._save(f"/models/{name}/versions/{version}/weights", file)[0]
+        return self._save(at("models", name, "versions", version, "weights"), file)[0]
 
     def export_model(self, name: str, version: int, file: Path, *, format: str) -> Export:
         """Write the version to `file`, checked by its hash. `format`: onnx, stablehlo, torch-export or transformers.
 
         The server compares what it sends with the model; making it can take minutes.
         """
-        url = f"/models/{name}/versions/{version}/export"
+        url = at("models", name, "versions", version, "export")
         path, headers = self._save(url, file, method="POST", json={"format": format}, timeout=EXPORT_TIMEOUT)
         return Export(path, float(headers["X-Tandem-Largest-Difference"]))
 

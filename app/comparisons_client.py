@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from app.connection import Connection
+from app.connection import Connection, at
 from app.replies import Comparison
 
 ASKED_EVERY_S = 0.5
@@ -18,11 +18,11 @@ class Comparisons(Connection):
         """Begin a comparison. `spec` is the body of `POST /comparisons`: a job's, with `frameworks` and `seeds` instead
         of `framework`; sending the same key twice makes one."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return self._comparison("POST", "", json=dict(spec), headers=headers)
+        return self._comparison("POST", "/comparisons", json=dict(spec), headers=headers)
 
     def comparison(self, comparison_id: str) -> Comparison:
         """As it is now. How fast its model predicts is measured for whoever first asks once it has succeeded."""
-        return self._comparison("GET", f"/{comparison_id}")
+        return self._comparison("GET", at("comparisons", comparison_id))
 
     def comparisons(
         self, *, status: str | None = None, dataset: str | None = None, limit: int | None = None
@@ -51,14 +51,14 @@ class Comparisons(Connection):
     def comparison_report(self, comparison_id: str, format: Literal["markdown", "html"] = "markdown") -> str:
         """The report, as a document."""
         headers = {"Accept": f"text/{format}"}
-        return self._answer("GET", f"/comparisons/{comparison_id}/report", headers=headers).text
+        return self._answer("GET", at("comparisons", comparison_id, "report"), headers=headers).text
 
     def cancel_comparison(self, comparison_id: str) -> Comparison:
-        return self._comparison("POST", f"/{comparison_id}/cancel")
+        return self._comparison("POST", at("comparisons", comparison_id, "cancel"))
 
     def delete_comparison(self, comparison_id: str) -> None:
         """Its jobs and models stay."""
-        self._answer("DELETE", f"/comparisons/{comparison_id}")
+        self._answer("DELETE", at("comparisons", comparison_id))
 
     def _comparison(self, method: str, path: str, **request: Any) -> Comparison:
-        return Comparison.model_validate(self._json(method, f"/comparisons{path}", **request))
+        return Comparison.model_validate(self._json(method, path, **request))

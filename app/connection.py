@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -18,6 +19,11 @@ STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 """The server sends a comment every 15 s on an idle stream; three missed ones mean that the connection is dead."""
 
 R = TypeVar("R", bound=Reply)
+
+
+def at(*parts: str | int) -> str:
+    """The path of these parts, whatever characters are in them."""
+    return "/" + "/".join(quote(str(part), safe="") for part in parts)
 
 
 class TandemAPIError(Exception):

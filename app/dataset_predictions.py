@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.connection import Connection, given
+from app.connection import Connection, at, given
 from app.replies import DatasetPrediction, JobEvent
 
 
@@ -30,10 +30,10 @@ class DatasetPredictions(Connection):
         body = {"model": model, "dataset": dataset, "split": split, "engine": engine, "top_k": top_k}
         body |= {"return": list(returns), "format": format} | given(metadata=metadata and dict(metadata))
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        return self._prediction("POST", "", json=body, headers=headers)
+        return self._prediction("POST", "/predictions", json=body, headers=headers)
 
     def prediction(self, prediction_id: str) -> DatasetPrediction:
-        return self._prediction("GET", f"/{prediction_id}")
+        return self._prediction("GET", at("predictions", prediction_id))
 
     def predictions(
         self,
@@ -48,21 +48,21 @@ class DatasetPredictions(Connection):
         return self._pages("/predictions", DatasetPrediction, limit, wanted)
 
     def cancel_prediction(self, prediction_id: str) -> DatasetPrediction:
-        return self._prediction("POST", f"/{prediction_id}/cancel")
+        return self._prediction("POST", at("predictions", prediction_id, "cancel"))
 
     def retry_prediction(self, prediction_id: str) -> DatasetPrediction:
         """A new prediction that goes on from the rows that a failed or cancelled one has kept."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return self._prediction("POST", f"/{prediction_id}/retry", headers=headers)
+        return self._prediction("POST", at("predictions", prediction_id, "retry"), headers=headers)
 
     def delete_prediction(self, prediction_id: str) -> None:
-        self._answer("DELETE", f"/predictions/{prediction_id}")
+        self._answer("DELETE", at("predictions", prediction_id))
 
     def follow_prediction(
         self, prediction_id: str, after: int = 0, patience_s: float = 60.0
     ) -> Iterator[JobEvent]:
         """The prediction's events, past and live, until it is done; see `follow`."""
-        return self._follow(f"/predictions/{prediction_id}/events", after, patience_s)
+        return self._follow(at("predictions", prediction_id, "events"), after, patience_s)
 
     def wait_for_prediction(self, prediction_id: str) -> DatasetPrediction:
         """The prediction once it has finished, however it ended."""
@@ -72,7 +72,7 @@ class DatasetPredictions(Connection):
 
     def download_prediction(self, prediction_id: str, file: Path) -> Path:
         """Write the result to `file`, whole or not at all, checked by its hash."""
-        return self._save(f"/predictions/{prediction_id}/result", file)[0]
+        return self._save(at("predictions", prediction_id, "result"), file)[0]
 
     def _prediction(self, method: str, path: str, **request: Any) -> DatasetPrediction:
-        return DatasetPrediction.model_validate(self._json(method, f"/predictions{path}", **request))
+        return DatasetPrediction.model_validate(self._json(method, path, **request))

@@ -63,43 +63,43 @@ DIGEST = _digest()
 files = StaticFiles(directory=STATIC)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 def overview() -> Response:
     return _page("overview", "Tandem", here="/")
 
 
-@router.api_route("/ui/jobs/{job_id}", methods=["GET", "HEAD"])
+@router.get("/ui/jobs/{job_id}")
 def job(job_id: str) -> Response:
     return _page("job", f"{job_id} · Tandem", subject=job_id)
 
 
-@router.api_route("/ui/models/{name}", methods=["GET", "HEAD"])
+@router.get("/ui/models/{name}")
 def model(name: str) -> Response:
     return _page("model", f"{name} · Tandem", subject=name, openvino=is_installed("openvino"))
 
 
-@router.api_route("/ui/comparisons", methods=["GET", "HEAD"])
+@router.get("/ui/comparisons")
 def comparisons() -> Response:
     return _page("comparisons", "Comparisons · Tandem", here="/ui/comparisons")
 
 
-@router.api_route("/ui/comparisons/{comparison_id}", methods=["GET", "HEAD"])
+@router.get("/ui/comparisons/{comparison_id}")
 def comparison(comparison_id: str) -> Response:
     return _page("comparison", f"{comparison_id} · Tandem", subject=comparison_id)
 
 
-@router.api_route("/ui/datasets", methods=["GET", "HEAD"])
+@router.get("/ui/datasets")
 def datasets() -> Response:
     return _page("datasets", "Datasets · Tandem", here="/ui/datasets")
 
 
-@router.api_route("/docs", methods=["GET", "HEAD"])
+@router.get("/docs")
 def docs() -> Response:
     """Swagger UI, from here: a server without the internet shows it too."""
     return _page("docs", "The API · Tandem", policy=DOCS_POLICY, here="/docs")
 
 
-@router.api_route("/ui/static/{digest}/{file:path}", methods=["GET", "HEAD"])
+@router.get("/ui/static/{digest}/{file:path}")
 async def static_file(digest: str, file: str, request: Request) -> Response:
     """A file of the pages. It never changes under its address, so browsers keep it."""
     if digest != DIGEST:

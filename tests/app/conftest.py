@@ -6,6 +6,7 @@ from functools import partial
 import httpx
 import pytest
 
+from tests.app.browser import Browser, browser
 from tests.app.rows_model import KEY
 from tests.app.serving import Registered, Running, registered, running, settings_in
 
@@ -40,3 +41,20 @@ def client(server: Running) -> httpx.Client:
 @pytest.fixture
 def register(server: Running) -> Callable[..., Registered]:
     return partial(registered, server.services)
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("browser")) as found:
+        found.view(1280)
+        yield found
+
+
+@pytest.fixture
+def chromium(window: Browser) -> Iterator[Browser]:
+    """The window, which must have nothing to complain about at the end."""
+    window.view(1280)
+    window.open("about:blank")  # the page of the test before may be waiting for an answer still
+    window.complaints()
+    yield window
+    assert window.complaints() == []

@@ -5,8 +5,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
@@ -193,3 +194,16 @@ def _unreliable(url: str, cut_after: int) -> Iterator[str]:
             door.shutdown(socket.SHUT_RDWR)
         door.close()
         thread.join(10)
+
+
+@pytest.mark.parametrize("name", ["job?limit=1", "job#part", "a job", "100%25"])
+def test_an_id_is_asked_for_as_it_is(name: str) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((unquote(request.url.raw_path.decode()), request.url.query))
+        return httpx.Response(404)
+
+    with Tandem(transport=httpx.MockTransport(answer)) as client, pytest.raises(TandemAPIError):
+        client.job(name)
+    assert asked == [(f"/jobs/{name}", b"")]

@@ -1,7 +1,6 @@
 """The pages in a real Chromium, against a real server with workers behind it."""
 
 import json
-from collections.abc import Iterator
 from math import cos, sin
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +10,7 @@ import pytest
 
 from app.client import Tandem
 from app.replies import Job
-from tests.app.browser import PATIENCE_S, Browser, browser, missing, until
+from tests.app.browser import PATIENCE_S, Browser, missing, until
 from tests.app.serving import Running, registered, running, settings_in
 
 pytestmark = [
@@ -27,26 +26,9 @@ A_ZERO = [(round(30 * cos(turn / 3)), round(55 * sin(turn / 3))) for turn in ran
 TRAINING_LOSSES = """
 const heads = [...document.querySelectorAll("#metrics-head th")].map((head) => head.innerText.toLowerCase());
 const rows = [...document.querySelectorAll("#metrics tr")];
-return rows.map((row) => row.children[heads.indexOf("epoch train loss")]?.innerText);
+return rows.map((row) => row.children[heads.indexOf("train loss")]?.innerText);
 """
 MARKUP = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("browser")) as found:
-        found.view(1280)
-        yield found
-
-
-@pytest.fixture
-def chromium(window: Browser) -> Iterator[Browser]:
-    """The window, which must have nothing to complain about at the end."""
-    window.view(1280)
-    window.open("about:blank")  # the page of the test before may be waiting for an answer still
-    window.complaints()
-    yield window
-    assert window.complaints() == []
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.client import Tandem
-from tests.app.browser import Browser, browser, missing, until
+from tests.app.browser import Browser, missing, until
 from tests.app.serving import Running, running, settings_in
 
 pytestmark = [
@@ -25,22 +25,6 @@ window.saved = [];
 const make = URL.createObjectURL;
 URL.createObjectURL = (blob) => (blob.text().then((text) => window.saved.push(text)), make.call(URL, blob));
 """
-
-
-@pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("browser")) as found:
-        yield found
-
-
-@pytest.fixture
-def chromium(window: Browser) -> Iterator[Browser]:
-    """The window, which must have nothing to complain about at the end."""
-    window.view(1280)
-    window.open("about:blank")  # the page of the test before may be waiting for an answer still
-    window.complaints()
-    yield window
-    assert window.complaints() == []
 
 
 @pytest.fixture

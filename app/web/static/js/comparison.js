@@ -5,9 +5,10 @@ import { drawComparison } from "./comparison_curves.js";
 import { showTables } from "./comparison_tables.js";
 import { $, h, say, whenChanged } from "./dom.js";
 import { save, saveThroughKey } from "./download.js";
-import { duration, words } from "./format.js";
+import { duration } from "./format.js";
 import { disconnected, repeat } from "./live.js";
-import { bar, busy, deleteButton, FRAMEWORKS, missing, pill, refreshTimes, time, trouble, updateBar } from "./parts.js";
+import { bar, busy, deleteButton, FRAMEWORKS, pill, refreshTimes, time, updateBar } from "./parts.js";
+import { missing, showError, trouble } from "./trouble.js";
 
 const BUSY_S = 1;
 const PATIENCE_MS = 1000;
@@ -101,11 +102,6 @@ function moments({ created_at: begun, finished_at: ended }) {
   return [", begun ", time(begun), took].filter(Boolean);
 }
 
-function showError(error) {
-  const shown = error && h("p", { class: "trouble", role: "alert" }, h("strong", {}, words(error.code)), error.message);
-  $("trouble").replaceChildren(...(shown ? [shown] : []));
-}
-
 function showProgress(comparison) {
   const { status, progress } = comparison;
   const asJob = { status, framework: "", progress: { step: progress.jobs, total_steps: progress.total_jobs } };
@@ -135,7 +131,7 @@ $("delete").append(
   deleteButton(async () => {
     await remove(path);
     location.assign("/ui/comparisons");
-  }, trouble, null),
+  }, null),
 );
 $("markdown").addEventListener("click", () => busy($("markdown"), () => save(`${path}/report`, `${id}.md`, { Accept: "text/markdown" }), trouble));
 $("report").href = `${path}/report`;

@@ -7,7 +7,8 @@ import { showSideBySide } from "./side_by_side.js";
 import { Followed } from "./follow.js";
 import { bytes, duration, elapsed, headline, metric, number, when, words } from "./format.js";
 import { disconnected, repeat } from "./live.js";
-import { badge, bar, busy, comparisonPath, copies, facts, FRAMEWORKS, jobPath, missing, modelPath, other, pill, position, time, trouble, updateBar } from "./parts.js";
+import { badge, bar, busy, comparisonPath, copies, facts, FRAMEWORKS, jobPath, modelPath, other, pill, position, time, updateBar } from "./parts.js";
+import { missing, showError, trouble } from "./trouble.js";
 import { saveThroughKey } from "./download.js";
 
 const TAIL_LINES = 300;
@@ -68,11 +69,6 @@ function numbers(job) {
     ["waiting", duration(timing.queued_s)],
     ["setting up", duration(timing.setup_s)],
   ].filter(([, value]) => value !== "–");
-}
-
-function showError(error) {
-  const shown = error && h("p", { class: "trouble", role: "alert" }, h("strong", {}, words(error.code)), error.message);
-  $("trouble").replaceChildren(...(shown ? [shown] : []));
 }
 
 function about(job) {
@@ -201,7 +197,7 @@ function showEvaluations() {
   const names = [...new Set(rows.flatMap(Object.keys))].filter((name) => !/^(step|epoch|train_.*)$/.test(name)); // train_*: means of a few steps
   $("metrics-empty").hidden = rows.length > 0;
   whenChanged($("metrics"), rows, () => {
-    $("metrics-head").replaceChildren(...["epoch", "step", ...names].map((name) => h("th", { scope: "col", class: "right" }, words(name))));
+    $("metrics-head").replaceChildren(...["epoch", "step", ...names].map((name) => h("th", { scope: "col", class: "right" }, words(name.replace("epoch_", "")))));
     $("metrics").replaceChildren(
       ...rows.map((row) =>
         h("tr", {}, [number(row.epoch), number(row.step), ...names.map((name) => (name in row ? metric(name, row[name]) : ""))].map((cell) => h("td", { class: "right" }, cell))),

@@ -4,7 +4,8 @@ import { get, put } from "./api.js";
 import { $, h } from "./dom.js";
 import { saveThroughKey } from "./download.js";
 import { bytes, compact, metric, words } from "./format.js";
-import { badge, busy, jobPath, missing, time, trouble } from "./parts.js";
+import { badge, busy, jobPath, time } from "./parts.js";
+import { missing, trouble } from "./trouble.js";
 import { offer } from "./try_it.js";
 import { offerPredictions } from "./dataset_predictions.js";
 

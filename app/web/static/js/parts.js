@@ -1,6 +1,6 @@
 /** Pieces that several pages show. */
 
-import { $, h, say, svg } from "./dom.js";
+import { h, say, svg } from "./dom.js";
 import { ago, when } from "./format.js";
 
 export const FRAMEWORKS = { torch: "PyTorch", jax: "JAX", openvino: "OpenVINO" };
@@ -9,18 +9,6 @@ export const other = (framework) => (framework === "torch" ? "jax" : "torch");
 export const jobPath = (id) => `/ui/jobs/${encodeURIComponent(id)}`;
 export const comparisonPath = (id) => `/ui/comparisons/${encodeURIComponent(id)}`;
 export const modelPath = (name) => `/ui/models/${encodeURIComponent(name)}`;
-
-/** Say what went wrong, at the top of the page. */
-export function trouble(failure) {
-  $("trouble").replaceChildren(h("p", { class: "trouble", role: "alert" }, failure.message));
-}
-
-/** As `trouble`, where what the page is about could not be read: when there is no such thing, the page is empty. */
-export function missing(failure) {
-  trouble(failure);
-  if (failure.status !== 404) return;
-  for (let part = $("trouble").nextElementSibling; part; part = part.nextElementSibling) part.hidden = true;
-}
 
 export function badge(framework) {
   return h("span", { class: "badge", "data-framework": framework }, FRAMEWORKS[framework] ?? framework);
