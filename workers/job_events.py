@@ -69,7 +69,8 @@ def _append_metrics(session: Session, row: JobRow, metrics: Metrics) -> None:
     statement = upsert(session, MetricRow).values(**point, **values)
     session.execute(statement.on_conflict_do_update(index_elements=list(point), set_=values))
     append(session, row, "metric", {"step": metrics.step, "epoch": metrics.epoch, **columns})
-    row.metrics = {**row.metrics, **columns}
+    if metrics.kind != "epoch_train":  # the row has these means as `train_loss`, see `relay`
+        row.metrics = {**row.metrics, **columns}
 
 
 def _append_checkpoint(session: Session, row: JobRow, checkpoint: Checkpoint) -> None:

@@ -108,6 +108,7 @@ def test_curves_are_columns_of_one_length_with_none_where_nothing_was_measured(d
     points = [
         Metrics(10, 1, "train", {"loss": 3.0}),
         Metrics(20, 1, "train", {"loss": 2.0}),
+        Metrics(20, 1, "epoch_train", {"loss": 2.25}),
         Metrics(20, 1, "validation", {"loss": 2.5, "accuracy": 0.5}),
     ]
     jobs.record(db, claim.job.id, claim.fence, reports=points)
@@ -115,9 +116,12 @@ def test_curves_are_columns_of_one_length_with_none_where_nothing_was_measured(d
         "step": [10, 20],
         "epoch": [1, 1],
         "train_loss": [3.0, 2.0],
+        "epoch_train_loss": [None, 2.25],
         "validation_loss": [None, 2.5],
         "validation_accuracy": [None, 0.5],
     }
+    found = job_queries.get(db, claim.job.id).metrics
+    assert found == {"train_loss": 2.0, "validation_loss": 2.5, "validation_accuracy": 0.5}
 
 
 def test_a_job_without_points_has_empty_curves(db, queued):
