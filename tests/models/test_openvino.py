@@ -247,7 +247,7 @@ def about_of(graph):
 
 
 def _check(found, reference, name):
-    for rows in (1, 7, 2, 33, 23):  # 23 texts have more tokens than the one that was traced
+    for rows in (1, 7, 2, 33, 23, 24):  # 23 texts have more tokens than the one that was traced, 24 have one
         x = batch(CASES[name][1], rows, rows)
         expected = reference.logits(x)
         logits = found.logits(x)
