@@ -178,6 +178,20 @@ def test_a_whole_dataset_is_predicted_from_the_page(
         )
 
 
+def test_a_job_without_a_checkpoint_is_retried_from_its_start(window: Browser, tmp_path: Path) -> None:
+    spec = {"dataset": "digits", "model": {"architecture": "mlp"}, "training": {"epochs": 1}}
+    with running(settings_in(tmp_path)) as server:  # no worker: it stays queued
+        job = server.client.post("/jobs", json={**spec, "framework": "torch"}).json()
+        window.open(f"{_url(server)}ui/jobs/{job['id']}")
+        window.shows("#position", "waits for a worker")
+        window.click("#cancel")
+        window.shows("#status", "cancelled")
+        assert window.text("#retry") == "Retry"
+        window.click("#retry")
+        until(lambda: urlsplit(window.url).path != f"/ui/jobs/{job['id']}")
+        window.shows("#position", "waits for a worker")
+
+
 def test_a_prediction_is_cancelled_and_retried(window: Browser, tmp_path: Path) -> None:
     with running(settings_in(tmp_path)) as server:  # no worker: it stays queued
         registered(server.services, name="waiting")

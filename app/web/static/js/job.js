@@ -31,6 +31,7 @@ function changed(what) {
   if (what === "points") showPoints();
   if (what === "log") showLog(mine.log);
   if (what === "checkpoints") showCheckpoints(mine.checkpoints);
+  if (what === "checkpoints" && mine.job) showActions(mine.job);
 }
 
 // The job
@@ -96,6 +97,7 @@ function showActions(job) {
   if (job.cancel_requested) $("cancel").disabled = true;
   say($("cancel"), job.cancel_requested ? "Cancelling…" : "Cancel");
   $("retry").hidden = !["failed", "cancelled"].includes(job.status);
+  say($("retry"), mine.checkpoints?.length ? "Retry from its checkpoint" : "Retry");
   $("again").hidden = false;
   say($("again"), `Run it in ${FRAMEWORKS[other(job.framework)]}`);
   $("compare").hidden = job.comparison !== null;
