@@ -5,10 +5,11 @@
 
 Rows, pictures and texts on every engine, in both protocols, some of them wrong, some clients hanging up; an alias that
 moves between two versions; models that do not all fit into the memory that is for them, so that they are loaded over
-and over. Every answer is compared with what the same input gave before the load, on the version that answers. Memory
-(PSS), file descriptors and threads are read every second; their growth is a straight line through the second half of
-the time. Then a model that takes a while gets far more requests than it can answer: what is accepted may wait no longer
-than the queue in front of it takes, the rest is 503 at once.
+and over. Every answer is compared with what the same input gave before the load, on the version that answers. Memory,
+file descriptors and threads are read every second. Memory is told by tenths of the time in its two parts, see
+`benchmarks.serving.memory.Resident`; the growth of the server's own is a straight line through the second half. Then a
+model that takes a while gets far more requests than it can answer: what is accepted may wait no longer than the queue
+in front of it takes, the rest is 503 at once.
 """
 
 import argparse
@@ -32,11 +33,12 @@ from typing import Any
 import httpx
 import numpy as np
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from app.client import Tandem
 from app.demo import server
-from benchmarks.serving.memory import resident_mb
+from benchmarks.serving.memory import Resident, resident
 from benchmarks.soak.traffic import Asked, Seen, inferred, predicted, refused, traffic
 from models.engine import is_installed
 from models.framework import ENGINES, EngineName
@@ -45,16 +47,19 @@ from workers import processes
 PORT = 8791
 ROOM = 0.8
 """Memory for models, as a share of what they take on all engines."""
+SELDOM = 7
+"""One text in so many goes to any engine: what is seldom asked for has just made room for something else."""
 TEXTS = {"architecture": "transformer", "layers": 1, "heads": 2, "hidden": 32, "mlp": 64, "length": 32}
 WAITING = 32
 OVERLOAD_CONNECTIONS = 128
 OVERLOAD_S = 5.0
+TURNOVER = ("tandem_model_cache_loads", "tandem_model_cache_evictions")
 
 
 @dataclass(frozen=True)
 class Reading:
     at_s: float
-    memory_mb: float
+    memory: Resident
     descriptors: int
     threads: int
 
@@ -73,7 +78,8 @@ def main() -> None:
         with _api(folder, TANDEM_MODEL_CACHE_BYTES=str(room)) as (url, pid):
             asked = _requests(url)
             seen, readings = asyncio.run(_soak(url, pid, asked, options.connections, options.seconds))
-        _report(seen, readings, options.seconds)
+            turnover = _turnover(url)
+        _report(seen, readings, turnover, options.seconds)
         with _api(folder, TANDEM_MAX_WAITING_PREDICTIONS=str(WAITING), TANDEM_SERVING_THREADS="1") as (
             url,
             _,
@@ -171,7 +177,8 @@ def _requests(url: str) -> list[Asked]:
             asked += [predicted({"model": "pictures", "inputs": [picture], "engine": engine}, of_picture)] * 2
             text = f"good number {number}"
             of_text = {1: logits("texts", text)}
-            asked.append(predicted({"model": "texts", "inputs": [text], "engine": "torch"}, of_text))
+            of_texts = engine if number % SELDOM == 0 else "torch"
+            asked.append(predicted({"model": "texts", "inputs": [text], "engine": of_texts}, of_text))
             asked.append(
                 refused("/predict", {"model": "rows@live", "inputs": [[*item[:-1], item[-1][:-1]]]}, 422)
             )
@@ -212,14 +219,27 @@ async def _read(pid: int, readings: list[Reading]) -> None:
     process = Path(f"/proc/{pid}")
     while True:
         descriptors, threads = (len([*(process / name).iterdir()]) for name in ("fd", "task"))
-        readings.append(Reading(perf_counter() - began, resident_mb(pid), descriptors, threads))
+        readings.append(Reading(perf_counter() - began, resident(pid), descriptors, threads))
         await asyncio.sleep(1)
 
 
-def _report(seen: Seen, readings: Sequence[Reading], seconds: float) -> None:
+def _turnover(url: str) -> tuple[int, int]:
+    """How often models were loaded, and made room for others."""
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").raise_for_status().text)
+        for sample in family.samples
+        if sample.name in TURNOVER
+    }
+    loads, evictions = (int(found[name]) for name in TURNOVER)
+    return loads, evictions
+
+
+def _report(seen: Seen, readings: Sequence[Reading], turnover: tuple[int, int], seconds: float) -> None:
+    loads, evictions = turnover
     late = [one for one in readings if one.at_s > seconds / 2]
     at_s = [one.at_s for one in late]
-    slope = float(np.polyfit(at_s, [one.memory_mb for one in late], 1)[0])
+    slope = float(np.polyfit(at_s, [one.memory.own_mb for one in late], 1)[0])
     percentiles = quantiles(seen.seconds, n=100)
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items()))
     print(
@@ -229,10 +249,16 @@ def _report(seen: Seen, readings: Sequence[Reading], seconds: float) -> None:
     print(f"  wrong answers: {len(seen.wrong)}")
     for problem in seen.wrong[:5]:
         print(f"    {problem}")
+    tenths = [some for some in np.array_split([one.memory for one in readings], 10) if len(some)]
+    for name, part in zip(
+        Resident._fields, np.array([np.median(some, axis=0) for some in tenths]).T, strict=True
+    ):
+        print(f"  memory, {name} by tenths of the time:", *(f"{size:.0f}" for size in part))
     print(
-        f"  memory: {late[0].memory_mb:.0f} MB halfway, {late[-1].memory_mb:.0f} MB at the end,"
-        f" {slope * 3600:+.1f} MB/h, {slope * (at_s[-1] - at_s[0]):+.1f} MB in the second half"
+        f"  growth of own_mb: {slope * (at_s[-1] - at_s[0]):+.1f} MB in the second half,"
+        f" {slope * 3600:+.1f} MB/h"
     )
+    print(f"  models: loaded {loads} times, {evictions} made room for others")
     print(
         f"  file descriptors: {late[0].descriptors} to {late[-1].descriptors},"
         f" threads: {late[0].threads} to {late[-1].threads}",
@@ -261,7 +287,9 @@ def _overload(url: str) -> None:
         f" a full queue and two batches take {bound_s * 1000:.0f} ms"
     )
     print(f"  ratio: p99 in the server {p99_s / bound_s:.2f} of that")
-    print(f"  with two clients p99 {quantiles(alone.seconds, n=100)[98] * 1000:.0f} ms", flush=True)
+    few = alone.statuses[200] / (OVERLOAD_S / 2)
+    print(f"  with two clients {few:.0f}/s, p99 {quantiles(alone.seconds, n=100)[98] * 1000:.0f} ms")
+    print(f"  ratio: {answered / OVERLOAD_S / few:.2f} of what two clients get is answered", flush=True)
 
 
 def _shed(waits: list[float], status: int, answer: bytes) -> str | None:
