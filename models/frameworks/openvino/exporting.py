@@ -45,8 +45,8 @@ def _exported(definition: Definition, weights: Weights) -> openvino.Model:
 def _traced(definition: Definition, weights: Weights) -> torch.jit.ScriptModule:
     """The network in evaluation mode. Batch size and number of tokens are free.
 
-    torch.export would take two seconds more, for torch's compiler, which it imports, and for OpenVINO, which has it
-    trace everything again. And its loops are none to OpenVINO, where the LSTM of a trace is.
+    torch.export would take longer, for torch's compiler, which it imports, and for OpenVINO, which has it trace
+    everything again. And OpenVINO lacks its loops, but has the LSTM of a trace.
     """
     cpu = torch.device("cpu")
     network = network_of(definition, weights, torch.float32, cpu).eval().requires_grad_(False)

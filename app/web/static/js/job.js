@@ -30,8 +30,10 @@ function changed(what) {
   if (what === "job") showJob(mine.job);
   if (what === "points") showPoints();
   if (what === "log") showLog(mine.log);
-  if (what === "checkpoints") showCheckpoints(mine.checkpoints);
-  if (what === "checkpoints" && mine.job) showActions(mine.job);
+  if (what === "checkpoints") {
+    showCheckpoints(mine.checkpoints);
+    if (mine.job) showActions(mine.job);
+  }
 }
 
 // The job
