@@ -15,6 +15,7 @@ from app.replies import JobEvent, Reply
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 """The server sends a comment every 15 s on an idle stream; three missed ones mean that the connection is dead."""
 
