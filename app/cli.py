@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.commands import compare, datasets, demo, jobs, models, predict, score, serve
+from app.commands import compare, datasets, demo, jobs, models, predict, score, serve, workers
 
 
 class Commands(click.Group):
@@ -57,6 +57,7 @@ for command in (
     score.score,
     datasets.datasets,
     models.models,
+    workers.workers,
     serve.api,
     serve.worker,
     serve.migrate,

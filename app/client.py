@@ -25,7 +25,7 @@ from app.comparisons_client import Comparisons
 from app.connection import DEFAULT_URL, UPLOAD_TIMEOUT, TandemAPIError, at, given
 from app.dataset_predictions import DatasetPredictions
 from app.models_client import Models
-from app.replies import Dataset, Job, JobEvent, Predictions
+from app.replies import Dataset, Job, JobEvent, Predictions, Worker
 
 __all__ = ["DEFAULT_URL", "Tandem", "TandemAPIError"]
 
@@ -187,8 +187,9 @@ class Tandem(DatasetPredictions, Comparisons, Models):
         except httpx.TransportError:
             return False
 
-    def workers(self) -> list[Mapping[str, Any]]:
-        return list(self._raw_pages("/workers", None, {}))
+    def workers(self) -> list[Worker]:
+        """Those that have given a sign of life lately."""
+        return list(self._pages("/workers", Worker, None, {}))
 
 
 def _input(item: object) -> object:

@@ -10,21 +10,21 @@ from typing import Any
 import httpx
 
 from app.connection import UPLOAD_TIMEOUT, Connection, at, given
-from app.replies import Export, ModelVersion
+from app.replies import Deleted, Engines, Export, Model, ModelVersion
 
 EXPORT_TIMEOUT = httpx.Timeout(900.0, connect=5.0)
+MEASURE_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
 
 
 class Models(Connection):
     """Versions, their aliases, weights and exports, and how they are served."""
 
-    def models(self, *, limit: int | None = None) -> Iterator[Mapping[str, Any]]:
+    def models(self, *, limit: int | None = None) -> Iterator[Model]:
         """Registered models by name, each with its versions."""
-        return self._raw_pages("/models", limit, {})
+        return self._pages("/models", Model, limit, {})
 
-    def model(self, name: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._json("GET", at("models", name))
-        return found
+    def model(self, name: str) -> Model:
+        return Model.model_validate(self._json("GET", at("models", name)))
 
     def model_version(self, name: str, version: int) -> ModelVersion:
         return ModelVersion.model_validate(self._json("GET", at("models", name, "versions", version)))
@@ -56,6 +56,32 @@ class Models(Connection):
                 "POST", "/models", data=form, files=files, headers=headers, timeout=UPLOAD_TIMEOUT
             )
         return ModelVersion.model_validate(answer)
+
+    def delete_model(self, name: str) -> Deleted:
+        """Delete a model: all its versions with their aliases and weights."""
+        return Deleted.model_validate(self._json("DELETE", at("models", name)))
+
+    def delete_model_version(self, name: str, version: int) -> Deleted:
+        """Delete a version with the aliases that mean it, and its weights."""
+        return Deleted.model_validate(self._json("DELETE", at("models", name, "versions", version)))
+
+    def engines(self, name: str, version: int) -> Engines:
+        """Which engine `auto` takes for a version, and the evidence; what is not known yet is measured now, in some
+        seconds."""
+        url = at("models", name, "versions", version, "engines")
+        return Engines.model_validate(self._json("GET", url, timeout=MEASURE_TIMEOUT))
+
+    def set_serving(self, name: str, serving: Mapping[str, Any]) -> Model:
+        """Choose when a model is loaded (`load`: on_demand, at_start or pinned), and its bounds (`max_batch_rows`,
+        `max_waiting_predictions`; None for the server's). What is left out stays as it is."""
+        return Model.model_validate(self._json("PATCH", at("models", name), json={"serving": dict(serving)}))
+
+    def set_precision(self, name: str, version: int, precision: str) -> ModelVersion:
+        """Choose what a version's predictions are computed in: float32, or bfloat16, which is compared on the version's
+        validation split first and refused where too few labels stay the same."""
+        body = {"serving": {"precision": precision}}
+        url = at("models", name, "versions", version)
+        return ModelVersion.model_validate(self._json("PATCH", url, json=body, timeout=MEASURE_TIMEOUT))
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self._answer("PUT", at("models", name, "aliases", alias), json={"version": version})

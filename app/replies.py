@@ -182,6 +182,14 @@ class Dataset(Reply):
     created_at: datetime | None = None
 
 
+class VersionServing(Reply):
+    """`agreement`: for each engine that was tried in this precision, the share of the validation split that keeps its
+    labels."""
+
+    precision: str = "float32"
+    agreement: dict[str, float] = {}
+
+
 class ModelVersion(Reply):
     """`framework`, `job` and `dataset` are None where the weights were imported."""
 
@@ -196,7 +204,66 @@ class ModelVersion(Reply):
     created_at: datetime
     classes: tuple[str, ...] | None = None
     metrics: dict[str, float | None] = {}
+    dataset: JobDataset | None = None
+    job: str | None = None
+    spec: dict[str, Any] = {}
     aliases: tuple[str, ...] = ()
+    serving: VersionServing = VersionServing()
+
+
+class ModelLoading(Reply):
+    """When a model is loaded, and its bounds; None where they are the server's."""
+
+    load: str
+    max_batch_rows: int | None = None
+    max_waiting_predictions: int | None = None
+
+
+class Model(Reply):
+    """A name with its versions, newest first. `champion` is the one that the name alone means; one that is not
+    `enabled` was unloaded and answers no predictions."""
+
+    name: str
+    champion: int
+    aliases: dict[str, int]
+    versions: tuple[ModelVersion, ...]
+    created_at: datetime
+    enabled: bool = True
+    serving: ModelLoading
+
+
+class Deleted(Reply):
+    """What a deletion took of a model."""
+
+    name: str
+    versions: tuple[int, ...]
+    aliases: tuple[str, ...]
+
+
+class EngineEvidence(Reply):
+    """What was measured of one engine on the server's machine: medians in ms and samples per second by the size of the
+    batch; the largest difference of a logit from the reference, as a share of the largest; in a reduced precision the
+    share of the validation split that keeps its labels."""
+
+    name: str
+    precision: str
+    latency_ms: dict[int, float]
+    samples_per_s: dict[int, float]
+    difference: float
+    agreement: float | None = None
+    agrees: bool
+
+
+class Engines(Reply):
+    """The engine that `auto` takes for a version, and why; `unusable` are those that cannot run it, and why."""
+
+    model: str
+    version: int
+    choice: str
+    reason: str
+    reference: str
+    engines: tuple[EngineEvidence, ...]
+    unusable: dict[str, str] = {}
 
 
 class Export(NamedTuple):
@@ -242,3 +309,17 @@ class Predictions(Reply):
     engine: str
     predictions: tuple[Prediction, ...]
     timing: PredictionTiming
+
+
+class Worker(Reply):
+    """A worker that has given a sign of life lately. `slots`: jobs that it runs at a time."""
+
+    id: str
+    host: str
+    pid: int
+    framework: str
+    device: str | None = None
+    slots: int
+    jobs: tuple[str, ...] = ()
+    started_at: datetime
+    last_seen_at: datetime

@@ -10,10 +10,22 @@ import click
 
 from app.commands.connection import connect, console, url_option
 
+DEFAULT = "default"
+"""The server's own bound."""
+
+
+def _bound(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A number, or `DEFAULT`."""
+    if value is None or value == DEFAULT:
+        return value
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number nor {DEFAULT!r}.")
+    return int(value)
+
 
 @click.group()
 def models() -> None:
-    """List, import, name, download and export models."""
+    """List, import, name, serve, download, export and delete models."""
 
 
 @models.command("list")
@@ -25,9 +37,9 @@ def list_models(url: str | None) -> None:
     table = Table("model", "versions", "aliases", box=None)
     with connect(url) as tandem:
         for model in tandem.models():
-            versions = ", ".join(str(version["version"]) for version in model["versions"])
-            aliases = ", ".join(f"{alias}={version}" for alias, version in model["aliases"].items())
-            table.add_row(model["name"], versions, aliases)
+            versions = ", ".join(str(version.version) for version in model.versions)
+            aliases = ", ".join(f"{alias}={version}" for alias, version in model.aliases.items())
+            table.add_row(model.name, versions, aliases)
     console().print(table)
 
 
@@ -37,7 +49,7 @@ def list_models(url: str | None) -> None:
 def show(name: str, url: str | None) -> None:
     """Everything about one model and its versions, as JSON."""
     with connect(url) as tandem:
-        click.echo(json.dumps(tandem.model(name), indent=2))
+        click.echo(tandem.model(name).model_dump_json(indent=2))
 
 
 @models.command("import")
@@ -106,6 +118,82 @@ def alias(name: str, alias: str, version: int, url: str | None) -> None:
     with connect(url) as tandem:
         tandem.set_alias(name, alias, version)
     click.echo(f"{name}@{alias} is {name}@{version}")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@url_option
+def engines(name: str, version: int, url: str | None) -> None:
+    """Which engine `auto` takes for a version, and what was measured of each."""
+    from rich.table import Table
+
+    with connect(url) as tandem:
+        found = tandem.engines(name, version)
+    sizes = sorted({size for one in found.engines for size in one.latency_ms})
+    table = Table(
+        "engine", "precision", *(f"ms for {size}" for size in sizes), "difference", "agrees", box=None
+    )
+    for one in found.engines:
+        latencies = (f"{one.latency_ms[size]:.2f}" if size in one.latency_ms else "" for size in sizes)
+        agrees = "yes" if one.agrees else "no"
+        table.add_row(one.name, one.precision, *latencies, f"{one.difference:.1g}", agrees)
+    console().print(table)
+    for engine, why in found.unusable.items():
+        click.echo(f"{engine}: {why}")
+    click.echo(found.reason)
+
+
+@models.command()
+@click.argument("name")
+@click.option("--load", help="When it is in memory: on_demand, at_start or pinned.")
+@click.option("--max-batch-rows", callback=_bound, metavar="N", help="Inputs computed at once, or 'default'.")
+@click.option("--max-waiting", callback=_bound, metavar="N", help="Inputs that may wait, or 'default'.")
+@url_option
+def serving(
+    name: str,
+    load: str | None,
+    max_batch_rows: int | str | None,
+    max_waiting: int | str | None,
+    url: str | None,
+) -> None:
+    """When NAME is loaded, and its bounds: change what is given, and show them."""
+    given = {"load": load, "max_batch_rows": max_batch_rows, "max_waiting_predictions": max_waiting}
+    change = {name: None if value == DEFAULT else value for name, value in given.items() if value is not None}
+    with connect(url) as tandem:
+        found = (tandem.set_serving(name, change) if change else tandem.model(name)).serving
+    rows, waiting = (
+        "the server's" if bound is None else bound
+        for bound in (found.max_batch_rows, found.max_waiting_predictions)
+    )
+    click.echo(f"{name}: {found.load}, rows in a batch: {rows}, waiting inputs: {waiting}")
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int)
+@click.argument("precision")
+@url_option
+def precision(name: str, version: int, precision: str, url: str | None) -> None:
+    """Compute a version's predictions in PRECISION, float32 or bfloat16; the latter only if its validation split keeps
+    its labels."""
+    with connect(url) as tandem:
+        found = tandem.set_precision(name, version, precision).serving
+    kept = ", ".join(f"{engine} keeps {share:.1%} of the labels" for engine, share in found.agreement.items())
+    click.echo(f"{name}@{version} {found.precision}" + (f": {kept}" if kept else ""))
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", type=int, required=False)
+@click.confirmation_option("--yes", prompt="Its weights will be gone for good. Go on?")
+@url_option
+def delete(name: str, version: int | None, url: str | None) -> None:
+    """Delete VERSION, or all of NAME, with the aliases that mean it."""
+    with connect(url) as tandem:
+        found = tandem.delete_model(name) if version is None else tandem.delete_model_version(name, version)
+    gone = [f"{found.name}@{one}" for one in (*found.versions, *found.aliases)]
+    click.echo(f"deleted: {', '.join(gone)}")
 
 
 @models.command()

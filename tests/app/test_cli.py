@@ -15,6 +15,9 @@ import pytest
 
 from app.client import Tandem
 from app.demo import READY_WITHIN_S
+from models.framework import FRAMEWORKS
+from models.weights import write_weights
+from tests.models.exportable import exportable
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -106,6 +109,46 @@ def test_a_job_is_trained_watched_and_served_from_the_command_line(tandem_up: st
     downloaded = tandem("models", "download", "from-cli", "1", "--output", str(file), url=tandem_up)
     assert downloaded.returncode == 0, downloaded.stderr
     assert file.stat().st_size > 0
+
+
+def test_a_model_is_served_as_the_command_line_says_and_deleted(tandem_up: str, tmp_path: Path) -> None:
+    weights = tmp_path / "served.safetensors"
+    write_weights(exportable("cnn"), weights)
+    assert tandem("models", "import", str(weights), "--name", "cli-served", url=tandem_up).returncode == 0
+    engines = tandem("models", "engines", "cli-served", "1", url=tandem_up)
+    assert engines.returncode == 0, engines.stderr
+    assert set(FRAMEWORKS) <= {line.split()[0] for line in engines.stdout.splitlines()}
+    assert "ms for 32" in engines.stdout
+
+    def serving(*arguments: str) -> str:
+        found = tandem("models", "serving", "cli-served", *arguments, url=tandem_up)
+        return found.stdout.strip() if found.returncode == 0 else found.stderr
+
+    assert (
+        serving("--load", "pinned", "--max-batch-rows", "8")
+        == "cli-served: pinned, rows in a batch: 8, waiting inputs: the server's"
+    )
+    assert "on_demand, rows in a batch: the server's" in serving(
+        "--load", "on_demand", "--max-batch-rows", "default"
+    )
+    assert serving() == "cli-served: on_demand, rows in a batch: the server's, waiting inputs: the server's"
+    assert "neither a number nor 'default'" in serving("--max-waiting", "many")
+    assert serving("--load", "sometimes").startswith("Error: /serving/load: ")
+    unknown = tandem("models", "precision", "cli-served", "1", "float16", url=tandem_up)
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("Error: /serving/precision: ")
+    plain = tandem("models", "precision", "cli-served", "1", "float32", url=tandem_up)
+    assert plain.stdout.strip() == "cli-served@1 float32"
+
+    kept = tandem("models", "delete", "cli-served", url=tandem_up, stdin="n\n")
+    assert kept.returncode == 1
+    assert "cli-served" in tandem("models", "list", url=tandem_up).stdout
+    deleted = tandem("models", "delete", "cli-served", "--yes", url=tandem_up)
+    assert deleted.stdout.strip() == "deleted: cli-served@1"
+    assert "cli-served" not in tandem("models", "list", url=tandem_up).stdout
+
+    workers = tandem("workers", url=tandem_up).stdout
+    assert all(framework in workers for framework in FRAMEWORKS)
 
 
 def test_a_refused_spec_is_one_clear_line(tandem_up: str) -> None:

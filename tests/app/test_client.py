@@ -11,10 +11,14 @@ import httpx
 import numpy as np
 import pytest
 
+from app import replies
 from app.client import Tandem, TandemAPIError
 from app.connection import _events
 from app.demo import held_out_digits
 from app.replies import Job
+from app.schemas import engines, models, operations
+from app.schemas.paging import Answer
+from models.framework import ENGINES, FRAMEWORKS
 
 SPEC = {
     "framework": "torch",
@@ -96,6 +100,66 @@ def test_an_alias_is_served_once_set(tandem: Tandem, trained: Job) -> None:
     with pytest.raises(TandemAPIError) as refused:
         tandem.predict(f"{name}@blessed", [THREE])
     assert refused.value.status == 404
+
+
+def test_how_a_model_is_served_is_told_and_chosen(tandem: Tandem, trained: Job) -> None:
+    assert trained.result is not None
+    name, version = trained.result.model, trained.result.version
+    found = tandem.engines(name, version)
+    assert (found.model, found.version) == (name, version)
+    measured = {one.name: one for one in found.engines}
+    assert measured.keys() | found.unusable.keys() == set(ENGINES)
+    assert set(FRAMEWORKS) <= measured.keys()
+    assert found.choice in measured
+    assert measured[found.choice].agrees
+    assert min(measured[found.choice].latency_ms[size] for size in (1, 8, 32)) > 0
+
+    assert tandem.set_serving(name, {"load": "at_start", "max_batch_rows": 8}).serving.max_batch_rows == 8
+    assert tandem.model(name).serving.load == "at_start"
+    assert tandem.set_serving(name, {"max_batch_rows": None}).serving.max_batch_rows is None
+    assert tandem.set_serving(name, {"load": "on_demand"}).serving.load == "on_demand"
+    with pytest.raises(TandemAPIError) as refused:
+        tandem.set_serving(name, {"load": "sometimes"})
+    assert refused.value.pointer == "/serving/load"
+
+    kept = tandem.set_precision(name, version, "bfloat16").serving
+    assert kept.precision == "bfloat16"
+    assert max(kept.agreement.values()) >= 0.995
+    assert tandem.set_precision(name, version, "float32").serving.precision == "float32"
+
+
+def test_a_version_and_then_its_model_are_deleted(tandem: Tandem, trained: Job, tmp_path: Path) -> None:
+    assert trained.result is not None
+    file = tandem.download_weights(trained.result.model, trained.result.version, tmp_path / "w.safetensors")
+    for number in (1, 2):
+        assert tandem.import_model(file, name="short-lived").version == number
+    tandem.set_alias("short-lived", "last", 2)
+    gone = tandem.delete_model_version("short-lived", 2)
+    assert (gone.versions, gone.aliases) == ((2,), ("last",))
+    assert [one.version for one in tandem.model("short-lived").versions] == [1]
+    assert tandem.delete_model("short-lived").versions == (1,)
+    assert "short-lived" not in {one.name for one in tandem.models()}
+
+
+def test_workers_say_what_they_are(tandem: Tandem) -> None:
+    assert {one.framework for one in tandem.workers()} == set(FRAMEWORKS)
+
+
+@pytest.mark.parametrize(
+    ("reply", "schema"),
+    [
+        (replies.Model, models.Model),
+        (replies.ModelVersion, models.ModelVersion),
+        (replies.VersionServing, models.VersionServing),
+        (replies.ModelLoading, models.ModelLoading),
+        (replies.Deleted, models.Deleted),
+        (replies.Engines, engines.Engines),
+        (replies.EngineEvidence, engines.Evidence),
+        (replies.Worker, operations.Worker),
+    ],
+)
+def test_replies_are_typed_as_they_are_answered(reply: type[replies.Reply], schema: type[Answer]) -> None:
+    assert reply.model_fields.keys() <= schema.model_fields.keys()
 
 
 def test_downloaded_weights_have_torchs_names(tandem: Tandem, trained: Job, tmp_path: Path) -> None:

@@ -211,9 +211,9 @@ def test_an_imported_model_is_shown_served_aliased_and_deleted(
 ) -> None:
     write_weights(exportable("cnn"), tmp_path / "cnn.safetensors")
     tandem.import_model(tmp_path / "cnn.safetensors", name="shown")
-    (version,) = tandem.model("shown")["versions"]
-    assert [version[key] for key in ("job", "dataset", "framework", "metrics")] == [None, None, None, {}]
-    assert version["parameters"] > 0
+    (version,) = tandem.model("shown").versions
+    assert [version.job, version.dataset, version.framework, version.metrics] == [None, None, None, {}]
+    assert version.parameters > 0
     tandem.set_alias("shown", "champion", 1)
     answers = [
         tandem.predict("shown@champion", [np.zeros((9, 7), np.uint8)], engine=engine, returns=["logits"])

@@ -139,7 +139,7 @@ def test_a_whole_dataset_is_predicted_from_the_page(
 ) -> None:
     name = trained["torch"].name
     with Tandem(tandem_up) as tandem:
-        newest = max(version["version"] for version in tandem.model(name)["versions"])
+        newest = max(version.version for version in tandem.model(name).versions)
         chromium.open(f"{tandem_up}/ui/models/{name}")
         chromium.shows("#predictions-empty", "No dataset was predicted")
         chromium.shows("#prediction-dataset", "diabetes")
@@ -220,7 +220,7 @@ def test_a_dataset_that_cannot_be_predicted_is_explained(
 def test_another_version_becomes_champion(tandem_up: str, trained: dict[str, Job], chromium: Browser) -> None:
     name = trained["torch"].name
     with Tandem(tandem_up) as tandem:
-        oldest = min(version["version"] for version in tandem.model(name)["versions"])
+        oldest = min(version.version for version in tandem.model(name).versions)
     chromium.open(f"{tandem_up}/ui/models/{name}")
     chromium.shows("#versions tr:last-child button", "Make champion")
     chromium.click("#versions tr:last-child button")

@@ -31,7 +31,7 @@ def after_checkpoint(tandem, job_id):
 def worker_of(tandem, job_id):
     for _ in range(100):
         for worker in tandem.workers():
-            if job_id in worker["jobs"]:
+            if job_id in worker.jobs:
                 return worker
         time.sleep(0.1)
     raise AssertionError(f"no worker says it has {job_id}")
@@ -60,7 +60,7 @@ def test_a_job_survives_its_worker_killed_in_mid_epoch(fragile, framework):
     job = fragile.create_job(job_of(framework, 800))
     step = after_checkpoint(fragile, job.id)
     worker = worker_of(fragile, job.id)
-    os.kill(worker["pid"], signal.SIGKILL)
+    os.kill(worker.pid, signal.SIGKILL)
     ended = fragile.wait(job.id)
     assert ended.status == "succeeded", ended
     assert ended.attempt == 2
@@ -76,11 +76,11 @@ def test_a_job_survives_its_trainer_killed(fragile):
     job = fragile.create_job({**job_of("torch", 600), "name": "survivor-trainer"})
     after_checkpoint(fragile, job.id)
     worker = worker_of(fragile, job.id)
-    os.kill(busiest(children(worker["pid"])), signal.SIGKILL)
+    os.kill(busiest(children(worker.pid)), signal.SIGKILL)
     ended = fragile.wait(job.id)
     assert ended.status == "succeeded", ended
     assert ended.attempt == 2
-    assert len(fragile.model("survivor-trainer")["versions"]) == 1
+    assert len(fragile.model("survivor-trainer").versions) == 1
 
 
 def test_a_comparison_goes_on_after_its_worker_was_killed(fragile):
@@ -88,7 +88,7 @@ def test_a_comparison_goes_on_after_its_worker_was_killed(fragile):
     begun = fragile.compare({**spec, "name": "compared", "frameworks": ["torch", "jax"]})
     job_id = begun.runs[0].job
     after_checkpoint(fragile, job_id)
-    os.kill(worker_of(fragile, job_id)["pid"], signal.SIGKILL)
+    os.kill(worker_of(fragile, job_id).pid, signal.SIGKILL)
     ended = fragile.wait_for_comparison(begun.id)
     assert ended.status == "succeeded", ended.error
     assert fragile.job(job_id).attempt == 2
