@@ -67,7 +67,7 @@ def test_a_job_survives_its_worker_killed_in_mid_epoch(fragile, framework):
     assert ended.progress.step == 800
     assert step > 0
     model = fragile.model(f"survivor-{framework}")
-    assert len(model["versions"]) == 1
+    assert len(model.versions) == 1
     curve = fragile.metrics(job.id)
     assert curve["step"] == sorted(set(curve["step"]))
 
